@@ -1,0 +1,133 @@
+"""What can be observed of a run. An observer watches; it never acts and never raises."""
+
+from typing import Protocol
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every event."""
+
+
+class ItemAdmitted(Event):
+    """The manifest room has decided about an item: ``send``, ``unchanged``, ``failed_before``, ``rejected``,
+    ``kept`` or ``beyond_limit``."""
+
+    key: str
+    decision: str
+
+
+class SourceRead(Event):
+    """SOURCE was read to its end: ``total`` items, and files passed over by suffix."""
+
+    total: int
+    skipped: dict[str, int]
+
+
+class ItemState(Event):
+    """An item entered a room; for ``--verbose``."""
+
+    key: str
+    state: str
+
+
+class BytesUploaded(Event):
+    """The File API took ``size_bytes`` more."""
+
+    size_bytes: int
+
+
+class CallSent(Event):
+    """A call went out."""
+
+    route: str
+    subject: str
+
+
+class CallEnded(Event):
+    """A call was answered or lost; ``status`` is the HTTP status, 0 where there was none."""
+
+    route: str
+    subject: str
+    status: int
+    seconds: float
+
+
+class Retrying(Event):
+    """A call will be sent again after ``wait_seconds``."""
+
+    route: str
+    subject: str
+    cause: str
+    wait_seconds: float
+    message: str
+
+
+class GateClosed(Event):
+    """No call of this kind starts for ``wait_seconds``: a quota or an outage."""
+
+    cause: str
+    wait_seconds: float
+    message: str
+
+
+class LimitLearnt(Event):
+    """The service told of a limit."""
+
+    name: str
+    value: str
+
+
+class FileDeleted(Event):
+    """A remote file was freed."""
+
+    name: str
+    size_bytes: int
+
+
+class ItemCommitted(Event):
+    """An item's line is durable."""
+
+    key: str
+    status: str
+    kind: str | None
+    message: str | None
+    attempts: int
+    prompt_tokens: int
+    output_tokens: int
+    thoughts_tokens: int
+    cached_tokens: int
+    total_tokens: int
+    seconds: float
+
+
+class Warned(Event):
+    """Something the user should know, once, and the run goes on."""
+
+    message: str
+
+
+class DrainBegan(Event):
+    """No new call starts; ``reason`` says why."""
+
+    reason: str
+
+
+class Observer(Protocol):
+    """Is told of everything that happens, on the event loop's thread; must return at once."""
+
+    def notify(self, event: Event) -> None:
+        """Take notice of ``event``."""
+        ...
+
+
+class Observers:
+    """Several observers as one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def notify(self, event: Event) -> None:
+        """Tell each in turn."""
+        for observer in self._observers:
+            observer.notify(event)

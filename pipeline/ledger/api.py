@@ -1,0 +1,160 @@
+"""CONTRACT of the ledger: what is remembered between items and between runs.
+
+The ledger may be behind ``results.jsonl``, never ahead of it. All async methods may be called by many tasks at
+once; they are group-committed, and return when what they wrote is committed (WAL, ``synchronous=NORMAL``: it
+survives the death of the process, not always a power cut; nothing in here is needed to keep a result).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from pipeline.records import FileIdentity, Item, RemoteFile, Status
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger knows of the current line of a key."""
+
+    key: str
+    status: Status
+    fingerprint: str | None
+    kind: str | None
+    """``error.kind``, None where succeeded."""
+    retryable: bool
+    emulated: bool
+    """Whether the line's backend is the emulator."""
+    offset: int
+    """Where the line starts in results.jsonl, in bytes."""
+    size_bytes: int
+    """Length of the line with its newline."""
+    ambiguous_runs: int = 0
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A key met in SOURCE, offered to ``admit``."""
+
+    key: str
+    position: int
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's reply to a candidate."""
+
+    duplicate: bool
+    """Another position of this SOURCE came first with the same key, in this run."""
+    mark: Mark | None
+    in_doubt: bool = False
+    """An earlier run was killed while a call for this key was out."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that this run folder's runs have uploaded, by its content."""
+
+    sha256: str
+    file: RemoteFile
+    last_used_at: datetime
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A paid call that is about to be sent."""
+
+    key: str
+    attempt: int
+    started_at: datetime
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """An item that goes through the graph once more, with what it has used up."""
+
+    item: Item
+    reason: str
+    attempts: int = 0
+
+
+class Offset(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of which results.jsonl the ledger has taken in."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+class Identities(Protocol):
+    """Hashes of files hashed before; answered synchronously, in a worker thread."""
+
+    def known(self, locations: Sequence[str]) -> dict[str, tuple[FileIdentity, str, str]]:
+        """For each location that is known: its identity then, MIME type and SHA-256."""
+        ...
+
+
+class Ledger(Protocol):
+    """The memory of a run folder, open for one run. See the module docstring for what is promised."""
+
+    # the done-set -----------------------------------------------------------------------------------------
+    async def admit(self, candidates: Sequence[Candidate]) -> list[Admission]:
+        """Note that this run has seen these keys, and tell what is known of each, in the same order."""
+        ...
+
+    async def mark(self, marks: Sequence[Mark], offset: Offset) -> None:
+        """Take in lines that are durable in results.jsonl: later marks of a key replace earlier ones; their
+        intents are closed. Called only after the file was synced."""
+        ...
+
+    async def count_removed(self) -> int:
+        """How many keys have a line but were not admitted by this run; call when SOURCE was read to its end."""
+        ...
+
+    # calls ------------------------------------------------------------------------------------------------
+    async def intend(self, intent: Intent) -> None:
+        """Note a paid call before it is sent; replaces an earlier intent of the key."""
+        ...
+
+    async def settle(self, key: str) -> None:
+        """Close the intent of ``key``: its call certainly was not billed, or its answer is known."""
+        ...
+
+    async def in_doubt(self) -> list[str]:
+        """Keys whose intents earlier runs left open and no line has closed since."""
+        ...
+
+    # uploads ----------------------------------------------------------------------------------------------
+    async def remember_upload(self, upload: Upload) -> None:
+        """Insert or replace by file name."""
+        ...
+
+    async def forget_uploads(self, names: Sequence[str]) -> None:
+        """These files no longer exist remotely. Unknown names are ignored."""
+        ...
+
+    async def touch_uploads(self, names: Sequence[str], used_at: datetime) -> None:
+        """These files were used just now."""
+        ...
+
+    async def uploads(self) -> list[Upload]:
+        """Every remembered upload of this endpoint and key, oldest use first."""
+        ...
+
+    # files on this machine --------------------------------------------------------------------------------
+    async def remember_identities(self, found: Sequence[tuple[str, FileIdentity, str, str]]) -> None:
+        """Remember (location, identity, MIME type, SHA-256)."""
+        ...
+
+    # passes -----------------------------------------------------------------------------------------------
+    async def requeue(self, requeued: Requeued) -> None:
+        """Keep an item for the next pass of this run."""
+        ...
+
+    def requeued(self) -> AsyncIterator[Requeued]:
+        """Take the items kept for the next pass, in the order they were kept, each once."""
+        ...
+
+    # what is learnt ---------------------------------------------------------------------------------------
+    async def learnt(self, name: str, not_before: datetime) -> str | None:
+        """A value kept by ``learn`` at or after ``not_before``."""
+        ...
+
+    async def learn(self, name: str, value: str, at: datetime) -> None:
+        """Keep ``value`` (text) under ``name``."""
+        ...
