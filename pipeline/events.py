@@ -9,7 +9,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every event."""
 
 
-class ItemAdmitted(Event):
+class ItemAdmitted(Event, frozen=True, kw_only=True):
     """The manifest room has decided about an item: ``send``, ``unchanged``, ``failed_before``, ``rejected``,
     ``kept`` or ``beyond_limit``."""
 
@@ -17,34 +17,34 @@ class ItemAdmitted(Event):
     decision: str
 
 
-class SourceRead(Event):
+class SourceRead(Event, frozen=True, kw_only=True):
     """SOURCE was read to its end: ``total`` items, and files passed over by suffix."""
 
     total: int
     skipped: dict[str, int]
 
 
-class ItemState(Event):
+class ItemState(Event, frozen=True, kw_only=True):
     """An item entered a room; for ``--verbose``."""
 
     key: str
     state: str
 
 
-class BytesUploaded(Event):
+class BytesUploaded(Event, frozen=True, kw_only=True):
     """The File API took ``size_bytes`` more."""
 
     size_bytes: int
 
 
-class CallSent(Event):
+class CallSent(Event, frozen=True, kw_only=True):
     """A call went out."""
 
     route: str
     subject: str
 
 
-class CallEnded(Event):
+class CallEnded(Event, frozen=True, kw_only=True):
     """A call was answered or lost; ``status`` is the HTTP status, 0 where there was none."""
 
     route: str
@@ -53,7 +53,7 @@ class CallEnded(Event):
     seconds: float
 
 
-class Retrying(Event):
+class Retrying(Event, frozen=True, kw_only=True):
     """A call will be sent again after ``wait_seconds``."""
 
     route: str
@@ -63,7 +63,7 @@ class Retrying(Event):
     message: str
 
 
-class GateClosed(Event):
+class GateClosed(Event, frozen=True, kw_only=True):
     """No call of this kind starts for ``wait_seconds``: a quota or an outage."""
 
     cause: str
@@ -71,21 +71,21 @@ class GateClosed(Event):
     message: str
 
 
-class LimitLearnt(Event):
+class LimitLearnt(Event, frozen=True, kw_only=True):
     """The service told of a limit."""
 
     name: str
     value: str
 
 
-class FileDeleted(Event):
+class FileDeleted(Event, frozen=True, kw_only=True):
     """A remote file was freed."""
 
     name: str
     size_bytes: int
 
 
-class ItemCommitted(Event):
+class ItemCommitted(Event, frozen=True, kw_only=True):
     """An item's line is durable."""
 
     key: str
@@ -101,13 +101,13 @@ class ItemCommitted(Event):
     seconds: float
 
 
-class Warned(Event):
+class Warned(Event, frozen=True, kw_only=True):
     """Something the user should know, once, and the run goes on."""
 
     message: str
 
 
-class DrainBegan(Event):
+class DrainBegan(Event, frozen=True, kw_only=True):
     """No new call starts; ``reason`` says why."""
 
     reason: str

@@ -17,11 +17,7 @@ OnChange = Literal["run", "keep", "stop"]
 Via = Literal["auto", "inline", "files"]
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the parts of a RunSpec."""
-
-
-class SourceSpec(Spec):
+class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where the items come from. ``path`` is None for stdin (JSONL); globs are of ``pathlib``'s kind."""
 
     path: Path | None
@@ -32,7 +28,7 @@ class SourceSpec(Spec):
     media_roots: tuple[Path, ...] = ()
 
 
-class ItemDefaults(Spec):
+class ItemDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """What a row that doesn't say otherwise is sent with.
 
     ``prompt`` is a template given in place; ``template`` a template's name or file and wins over it.
@@ -47,7 +43,7 @@ class ItemDefaults(Spec):
     schema: dict[str, Json] | None = None
 
 
-class Selection(Spec):
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which items are sent. ``emulated`` tells whether this run answers from the emulator."""
 
     on_change: OnChange = "run"
@@ -57,7 +53,7 @@ class Selection(Spec):
     emulated: bool = False
 
 
-class EndpointSpec(Spec):
+class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoint. ``backend`` is what result lines say: gemini, emulator, or the host of another endpoint."""
 
     base_url: str = DEFAULT_BASE_URL
@@ -66,7 +62,7 @@ class EndpointSpec(Spec):
     backend: str = "gemini"
 
 
-class UploadSpec(Spec):
+class UploadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How media travel. ``attempts`` counts tries of one chunk that bring no progress."""
 
     via: Via = "auto"
@@ -78,7 +74,7 @@ class UploadSpec(Spec):
     uploads: int = 16
 
 
-class GenerationSpec(Spec):
+class GenerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How answers are asked for."""
 
     concurrency: int = 64
@@ -86,7 +82,7 @@ class GenerationSpec(Spec):
     attempts: int = 6
 
 
-class QuotaSpec(Spec):
+class QuotaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The project's quota as hard caps, where known. ``share`` is the part of what is found out that we use."""
 
     rpm: float | None = None
@@ -95,7 +91,7 @@ class QuotaSpec(Spec):
     share: float = 1.0
 
 
-class StopSpec(Spec):
+class StopSpec(msgspec.Struct, frozen=True, kw_only=True):
     """When a run ends early. ``deadline`` is the moment the process must have ended by."""
 
     deadline: datetime | None = None
@@ -103,7 +99,7 @@ class StopSpec(Spec):
     max_failed_share: float = 0.5
 
 
-class RunSpec(Spec):
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one run needs to know. ``api_key`` is only ever handed to the transport."""
 
     output: Path
