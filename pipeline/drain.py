@@ -1,0 +1,66 @@
+"""The drain: from when it begins no new call starts, waits end at once, and calls that are out may end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from anyio import CancelScope
+
+from pipeline.errors import Draining, ExitCode
+
+
+class Drain:
+    """One per run. Begun by a signal, a deadline or a ``StopRun``; several causes may come together.
+
+    ``exit_code`` is the contract's first that holds of the causes: 5, then a signal's, then 3.
+    """
+
+    def __init__(self, on_begin: Callable[[str], None] = lambda _reason: None) -> None:
+        self._on_begin = on_begin
+        self._scopes: set[CancelScope] = set()
+        self._causes: list[tuple[int, str]] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has begun."""
+        return bool(self._causes)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code that its causes ask for, None before it began."""
+        cause = self._first()
+        return cause[0] if cause else None
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence, of the cause that gave the exit code."""
+        cause = self._first()
+        return cause[1] if cause else None
+
+    def begin(self, exit_code: int, reason: str) -> None:
+        """Begin, or add a cause to a drain that has begun."""
+        first = not self._causes
+        self._causes.append((exit_code, reason))
+        if first:
+            self._on_begin(reason)
+            for scope in list(self._scopes):
+                scope.cancel()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Mark a wait that ends when the drain begins. Raises ``Draining`` then, and at once if it has begun."""
+        if self.begun:
+            raise Draining("a drain has begun")
+        with CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+        if scope.cancelled_caught:
+            raise Draining("a drain has begun")
+
+    def _first(self) -> tuple[int, str] | None:
+        def rank(cause: tuple[int, str]) -> int:
+            return {ExitCode.NEEDS_HUMAN: 0, ExitCode.STOPPED_EARLY: 2}.get(cause[0], 1)
+
+        return min(self._causes, key=rank, default=None)
