@@ -85,11 +85,16 @@ class StopForHuman(StopRun):
 
 
 class ItemError(PipelineError):
-    """One item ends here; carries the ``Failure`` for its result line."""
+    """One item ends here; carries the ``Failure`` for its result line.
 
-    def __init__(self, failure: Failure) -> None:
+    ``attempts`` counts the generate calls it took; ``ambiguous`` tells that one may have been billed unanswered.
+    """
+
+    def __init__(self, failure: Failure, *, attempts: int = 0, ambiguous: bool = False) -> None:
         super().__init__(failure.message)
         self.failure = failure
+        self.attempts = attempts
+        self.ambiguous = ambiguous
 
 
 class Again(StrEnum):
@@ -108,11 +113,21 @@ class Again(StrEnum):
 class TryAgain(PipelineError):
     """The item runs once more when this pass ends; ``failure`` is its line should that be once too often."""
 
-    def __init__(self, reason: Again, failure: Failure, *, file_names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reason: Again,
+        failure: Failure,
+        *,
+        file_names: tuple[str, ...] = (),
+        attempts: int = 0,
+        ambiguous: bool = False,
+    ) -> None:
         super().__init__(failure.message)
         self.reason = reason
         self.failure = failure
         self.file_names = file_names
+        self.attempts = attempts
+        self.ambiguous = ambiguous
 
 
 class StorageFull(PipelineError):

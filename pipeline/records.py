@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,11 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     fps: float | None = None
 
     @property
+    def content(self) -> "Content":
+        """What it is to the File API."""
+        return Content(self.sha256, self.mime_type)
+
+    @property
     def is_image(self) -> bool:
         """Whether the API takes it as an image."""
         return self.mime_type in IMAGE_TYPES
@@ -74,6 +79,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     template: str | None = None
     ambiguous_runs: int = 0
     """Runs before this one that lost it to a fault after which it may have been billed."""
+    again: tuple[str, ...] = ()
+    """Why earlier passes of this run sent it round once more (``errors.Again``)."""
+    attempts_before: int = 0
+    """Generate calls of earlier passes of this run."""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +128,13 @@ class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
     def usable_at(self, now: datetime, horizon_seconds: float) -> bool:
         """Whether the file will still live ``horizon_seconds`` after ``now``; the only expiry test there is."""
         return self.expires_at is None or now + timedelta(seconds=horizon_seconds) < self.expires_at
+
+
+class Content(NamedTuple):
+    """What makes two media the same file to the File API."""
+
+    sha256: str
+    mime_type: str
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
