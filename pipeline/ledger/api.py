@@ -5,8 +5,10 @@ once; they are group-committed, and return when what they wrote is committed (WA
 survives the death of the process, not always a power cut; nothing in here is needed to keep a result).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -30,10 +32,14 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     """Length of the line with its newline."""
     ambiguous_runs: int = 0
+    media_sha256: str | None = None
+    """SHA-256 hex over the media's SHA-256 values joined by newlines, in order; None where any is unknown."""
+    wrong_row: bool = False
+    """Whether the line stands for a row without a usable key of its own (``line:N``, ``key#line:N``)."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A key met in SOURCE, offered to ``admit``."""
+    """A key met in SOURCE, offered to ``admit``; keys are valid Unicode (no lone surrogates)."""
 
     key: str
     position: int
@@ -103,7 +109,10 @@ class Ledger(Protocol):
         ...
 
     async def count_removed(self) -> int:
-        """How many keys have a line but were not admitted by this run; call when SOURCE was read to its end."""
+        """How many keys have a line but were not admitted by this run; call when SOURCE was read to its end.
+
+        Lines of wrong rows don't count: they vanish.
+        """
         ...
 
     # calls ------------------------------------------------------------------------------------------------
@@ -116,7 +125,11 @@ class Ledger(Protocol):
         ...
 
     async def in_doubt(self) -> list[str]:
-        """Keys whose intents earlier runs left open and no line has closed since."""
+        """Keys whose intents earlier runs left open, and neither a line nor a call of this run has closed since."""
+        ...
+
+    async def open_intents(self) -> list[str]:
+        """Keys of every intent still open, of this run too: at the end of a run, what it leaves in doubt."""
         ...
 
     # uploads ----------------------------------------------------------------------------------------------
@@ -158,3 +171,58 @@ class Ledger(Protocol):
     async def learn(self, name: str, value: str, at: datetime) -> None:
         """Keep ``value`` (text) under ``name``."""
         ...
+
+
+class RunLedger(Ledger, Protocol):
+    """The ledger as the owner of the run folder sees it: what opening and compacting it need besides."""
+
+    @property
+    def identities(self) -> Identities:
+        """To be asked from worker threads while the ledger is open."""
+        ...
+
+    async def taken_in(self) -> Offset | None:
+        """The offset last given to ``mark`` or ``pack``; None where unknown."""
+        ...
+
+    async def rebuild(self, marks: Iterable[Mark]) -> None:
+        """Forget every line and take in ``marks`` instead (iterated in a worker thread). Intents stay as they are.
+
+        Until ``mark`` gives one, the offset is unknown.
+        """
+        ...
+
+    async def holds_real_lines(self) -> bool:
+        """Whether any current line is of another backend than the emulator."""
+        ...
+
+    async def drop_wrong_rows(self, before: int) -> int:
+        """Forget lines of wrong rows that start before this offset and were not admitted by this run; how many."""
+        ...
+
+    async def extents(self) -> list[tuple[int, int]]:
+        """Start and end of the stretches of results.jsonl that hold current lines, in order, adjacent ones joined."""
+        ...
+
+    async def pack(self, offset: Offset) -> None:
+        """The current lines now lie one behind the other, in their order, in the file of ``offset``."""
+        ...
+
+
+def join_extents(lines: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offset and size of lines in the order of the file, as ``RunLedger.extents`` gives them."""
+    extents: list[tuple[int, int]] = []
+    start = end = 0
+    for offset, size_bytes in lines:
+        if offset != end:
+            if end > start:
+                extents.append((start, end))
+            start = offset
+        end = offset + size_bytes
+    if end > start:
+        extents.append((start, end))
+    return extents
+
+
+LedgerFactory = Callable[[Path], AbstractAsyncContextManager[RunLedger]]
+"""Opens the ledger that lies at a path, for one run."""
