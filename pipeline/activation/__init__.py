@@ -1,0 +1,1 @@
+"""ROOM 3: uploaded items in, items whose files are all ACTIVE out."""

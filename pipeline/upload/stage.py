@@ -1,0 +1,176 @@
+"""Brings the bytes of items to where they need to be: inline, reused, joined to an upload on its way, or uploaded."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from pipeline.clock import Clock
+from pipeline.errors import StorageFull
+from pipeline.events import BytesUploaded, Observer
+from pipeline.gemini.api import FilesApi
+from pipeline.limits import Limits
+from pipeline.records import Content, Item, Media, Placed, RemoteFile, Uploaded
+from pipeline.spec import UploadSpec
+from pipeline.upload.plan import Travel, check_storage, contents, travel
+
+
+class Storage(Protocol):
+    """The project's file storage; every ``claim`` is answered by one ``release`` or ``refuse``."""
+
+    async def claim(self, needs: Mapping[Content, int]) -> None:
+        """Reserve all ``needs`` (content to size in bytes) for one item; waits holding none. Raises ``StopEarly``."""
+        ...
+
+    async def refuse(self, needs: Mapping[Content, int]) -> None:
+        """The service had no room after all. Raises ``StopEarly`` where nothing can be freed."""
+        ...
+
+    def known(self, content: Content) -> RemoteFile | None:
+        """A file that holds ``content`` and lives long enough."""
+        ...
+
+    async def stored(self, content: Content, file: RemoteFile) -> None:
+        """``content`` lies there as ``file``."""
+        ...
+
+    def release(self, contents: Iterable[Content]) -> None:
+        """One item needs ``contents`` no more."""
+        ...
+
+
+class _Flight:
+    """One upload on its way, and how many items wait for it."""
+
+    def __init__(self) -> None:
+        self.waiters = 0
+        self.landed = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.file: RemoteFile | None = None
+        self.error: Exception | None = None
+
+
+class UploadRoom:
+    """``handle`` may run for many items at once; at most ``uploads`` files travel at the same time.
+
+    An upload belongs to its content, not to an item: it goes on when the item that began it fails, as long as
+    another waits for it. Used as a context manager, within which uploads may run.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: FilesApi,
+        storage: Storage,
+        check_model: Callable[[str], Awaitable[None]],
+        spec: UploadSpec,
+        limits: Limits,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._files = files
+        self._storage = storage
+        self._check_model = check_model
+        self._spec = spec
+        self._limits = limits
+        self._clock = clock
+        self._observer = observer
+        self._flights: dict[Content, _Flight] = {}
+        self._lanes = anyio.CapacityLimiter(spec.uploads)
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._tasks is not None  # noqa: S101
+        self._tasks.cancel_scope.cancel()  # whatever still flies, nobody waits for
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    async def handle(self, item: Item) -> Uploaded:
+        """Take ``item`` on. Raises ``ItemError``, ``StopRun``."""
+        await self._check_model(item.model)
+        started_at = self._clock.now()
+        way = travel(item, via=self._spec.via, inline_max_bytes=self._spec.inline_max_bytes, limits=self._limits)
+        files = await self._place(item) if way is Travel.FILES else {}
+        parts = tuple(Placed(media=media, file=files.get(media.content)) for media in item.media)
+        return Uploaded(item=item, parts=parts, started_at=started_at)
+
+    async def _place(self, item: Item) -> dict[Content, RemoteFile]:
+        check_storage(item, self._limits)
+        needs = contents(item)
+        sizes = {content: media.size_bytes for content, media in needs.items()}
+        while True:
+            await self._storage.claim(sizes)
+            try:
+                return await self._obtain_all(needs)
+            except StorageFull:
+                await self._storage.refuse(sizes)
+            except BaseException:
+                self._storage.release(sizes)
+                raise
+
+    async def _obtain_all(self, needs: Mapping[Content, Media]) -> dict[Content, RemoteFile]:
+        if len(needs) == 1:
+            [(content, media)] = needs.items()
+            return {content: await self._obtain(content, media)}
+        found: dict[Content, RemoteFile] = {}
+        errors: list[Exception] = []
+        left = iter(needs.items())
+
+        async def lane() -> None:
+            for content, media in left:
+                try:
+                    found[content] = await self._obtain(content, media)
+                except Exception as error:  # noqa: BLE001 - the first one is raised below, for the item as a whole
+                    errors.append(error)
+                    lanes.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as lanes:
+            for _ in range(min(len(needs), self._spec.uploads)):
+                lanes.start_soon(lane)
+        if errors:
+            raise errors[0]
+        return found
+
+    async def _obtain(self, content: Content, media: Media) -> RemoteFile:
+        """The file of ``content``: one that is there, one on its way, or a new one."""
+        if file := self._storage.known(content):
+            return file
+        flight = self._flights.get(content)
+        if flight is None:
+            assert self._tasks is not None  # noqa: S101
+            flight = self._flights[content] = _Flight()
+            self._tasks.start_soon(self._fly, flight, content, media)
+        flight.waiters += 1
+        try:
+            await flight.landed.wait()
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.landed.is_set():
+                self._flights.pop(content, None)
+                flight.scope.cancel()
+        if flight.error:
+            raise flight.error
+        assert flight.file is not None  # noqa: S101
+        return flight.file
+
+    async def _fly(self, flight: _Flight, content: Content, media: Media) -> None:
+        def progress(size_bytes: int) -> None:
+            self._observer.notify(BytesUploaded(size_bytes=size_bytes))
+
+        with flight.scope:
+            try:
+                async with self._lanes:
+                    flight.file = await self._files.upload(media, progress=progress)
+                await self._storage.stored(content, flight.file)
+            except Exception as error:  # noqa: BLE001 - it is raised in every item that waits
+                flight.error = error
+            if self._flights.get(content) is flight:
+                del self._flights[content]
+            flight.landed.set()
