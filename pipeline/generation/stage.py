@@ -1,0 +1,135 @@
+"""Asks the model: builds the request, sends it, judges the answer, asks again where that may help."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from pipeline.clock import Clock
+from pipeline.drain import Drain
+from pipeline.errors import Again, Failure, ItemError, StopForHuman, TryAgain
+from pipeline.gemini.api import GenerateRequest, ModelsApi
+from pipeline.generation.body_budget import BodyBudget
+from pipeline.generation.request import body
+from pipeline.generation.response import ASK_AGAIN, Judgement, judge, usage_of
+from pipeline.limits import Limits
+from pipeline.records import Media, Outcome, Ready, Usage
+
+BASE64_GROWTH = 4 / 3
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class GenerationRoom:
+    """``handle`` may run for many items at once; how many calls are out is the governor's business."""
+
+    def __init__(
+        self,
+        *,
+        models: ModelsApi,
+        bodies: BodyBudget,
+        estimate_tokens: Callable[[Ready], int],
+        limits: Limits,
+        drain: Drain,
+        clock: Clock,
+    ) -> None:
+        self._models = models
+        self._bodies = bodies
+        self._estimate_tokens = estimate_tokens
+        self._limits = limits
+        self._drain = drain
+        self._clock = clock
+
+    async def handle(self, ready: Ready) -> Outcome:
+        """Ask the model about ``ready``. Raises ``ItemError``, ``TryAgain``, ``StopRun``, ``Draining``."""
+        with self._drain.interruptible():
+            pass
+        if not ready.usable_at(self._clock.now()):
+            raise expired(ready)
+        inline = [p.media for p in ready.parts if p.file is None]
+        size_bytes = int(sum(m.size_bytes for m in inline) * BASE64_GROWTH)
+        async with self._bodies.hold(size_bytes):
+            # a small body is built at once: a thread hop costs more than the work
+            if inline:
+                request = await anyio.to_thread.run_sync(self._request, ready, inline)
+            else:
+                request = self._request(ready, inline)
+            return await self._ask(ready, request)
+
+    def _request(self, ready: Ready, inline: list[Media]) -> GenerateRequest:
+        texts = {media.content: read_base64(media) for media in inline}
+        item = ready.item
+        return GenerateRequest(
+            key=item.key,
+            model=item.model,
+            body=body(ready, texts, self._limits),
+            tokens=self._estimate_tokens(ready),
+        )
+
+    async def _ask(self, ready: Ready, request: GenerateRequest) -> Outcome:
+        asked_again: dict[str, int] = {}
+        attempts = ready.item.attempts_before
+        ambiguous = False
+        usage = Usage()
+        while True:
+            try:
+                response = await self._models.generate(request)
+            except (ItemError, TryAgain) as error:
+                error.attempts += attempts - ready.item.attempts_before
+                error.ambiguous = error.ambiguous or ambiguous
+                raise
+            attempts += response.attempts
+            ambiguous = ambiguous or response.ambiguous
+            usage += usage_of(response.body)
+            judgement = judge(response.body, ready.item)
+            if judgement.stop:
+                raise StopForHuman(judgement.stop)
+            asked_again[judgement.kind] = asked_again.get(judgement.kind, 0) + 1
+            final = asked_again[judgement.kind] > ASK_AGAIN.get(judgement.kind, 0)
+            if final or self._drain.begun:
+                return self._outcome(ready, judgement, attempts=attempts, ambiguous=ambiguous, usage=usage)
+
+    def _outcome(self, ready: Ready, judgement: Judgement, *, attempts: int, ambiguous: bool, usage: Usage) -> Outcome:
+        return Outcome(
+            subject=ready.item,
+            status=judgement.status,
+            attempts=attempts,
+            ambiguous=ambiguous,
+            answer=msgspec.structs.replace(judgement.answer, usage=usage),
+            failure=judgement.failure,
+            parts=ready.parts,
+            started_at=ready.started_at,
+            finished_at=self._clock.now(),
+        )
+
+
+def expired(ready: Ready) -> TryAgain:
+    """The item's files would expire before the answer: upload them afresh."""
+    names = tuple(p.file.name for p in ready.parts if p.file)
+    failure = Failure(
+        stage="generation",
+        kind="file_gone",
+        message="its uploaded file expired before it could be used",
+        retryable=True,
+    )
+    return TryAgain(Again.FILE_GONE, failure, file_names=names)
+
+
+def read_base64(media: Media) -> str:
+    """The bytes of ``media`` as base64 text; runs in a worker thread.
+
+    Raises ``ItemError`` (missing_file, source_changed) when they are not the bytes that were hashed.
+    """
+    try:
+        with os.fdopen(os.open(media.location, OPEN_FLAGS), "rb") as file:
+            data = file.read(media.size_bytes + 1)
+    except OSError as error:
+        problem = f"{media.path}: {error.strerror}"
+        raise ItemError(Failure(stage="generation", kind="missing_file", message=problem)) from error
+    if hashlib.sha256(data).hexdigest() != media.sha256:
+        problem = f"{media.path} changed after it was read for the first time; run again when it is at rest"
+        raise ItemError(Failure(stage="generation", kind="source_changed", message=problem))
+    return base64.b64encode(data).decode("ascii")
