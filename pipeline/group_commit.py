@@ -50,7 +50,7 @@ class GroupCommit(Generic[Operation, Result]):
 
     ``commit`` takes the operations in the order in which they were submitted and returns a result for each. Where it
     raises, all operations of that batch and all later ones fail with its exception: what a failed commit left
-    behind is not known. Every submitter waits for its own operation, so the queue is never longer than the tasks are many.
+    behind is not known. A submitter waits for its own operation, so the queue is never longer than the tasks are many.
     """
 
     def __init__(

@@ -32,7 +32,9 @@ class Recorder:
 
 
 @asynccontextmanager
-async def running(commit: Callable[[Sequence[int]], Sequence[int]], **options: float) -> AsyncIterator[GroupCommit[int, int]]:
+async def running(
+    commit: Callable[[Sequence[int]], Sequence[int]], **options: float
+) -> AsyncIterator[GroupCommit[int, int]]:
     """A committer at work, closed at the end."""
     committer = GroupCommit[int, int](commit, **options)  # type: ignore[arg-type]
     async with anyio.create_task_group() as tasks:
