@@ -1,0 +1,1 @@
+"""ROOM 1: rows and folders in, Items out."""

@@ -1,0 +1,184 @@
+"""Identifies a file by its bytes: opened once, checked, sniffed and hashed from the same descriptor.
+
+A hash is remembered from run to run by what ``stat`` says of the file. It is not remembered where the file was
+written within two seconds of hashing it: a second write could then hide behind the same time stamp.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from pipeline.clock import Clock
+from pipeline.errors import Failure, ItemError
+from pipeline.ledger.api import Identities
+from pipeline.media.sniff import ACCEPTED_TYPES, HEAD_BYTES, sniff
+from pipeline.records import FileIdentity
+
+CHUNK_BYTES: Final = 1024 * 1024
+CACHED_FILES: Final = 65_536
+FRESH_NANOSECONDS: Final = 2_000_000_000
+"""A file written this shortly before (or after) it was hashed is hashed again by the next run."""
+
+_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_A_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
+_LASTING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EINVAL})
+
+
+class Identified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file is."""
+
+    identity: FileIdentity
+    mime_type: str
+    sha256: str
+
+
+def _nothing() -> None:
+    """Never ask to stop."""
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """The part of ``stat``'s answer that changes when the bytes do."""
+    return FileIdentity(
+        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino
+    )
+
+
+def identify(
+    location: str, *, shown: str, max_bytes: int, check_cancelled: Callable[[], None] = _nothing
+) -> Identified:
+    """Read ``location`` once and tell what it is; blocking. ``shown`` is its name in messages.
+
+    ``check_cancelled`` is called for each chunk and may raise. Raises ``ItemError`` of kind missing_file,
+    not_a_file, empty_file, unsupported_type, file_too_large or source_changed.
+    """
+    try:
+        descriptor = os.open(location, _OPEN_FLAGS)
+    except (OSError, ValueError) as error:
+        raise unreadable(shown, error) from None
+    try:
+        before = os.fstat(descriptor)
+        mime_type = _accept(descriptor, before, shown, max_bytes)
+        sha256 = _hash(descriptor, check_cancelled)
+        identity = identity_of(before)
+        if identity != identity_of(os.fstat(descriptor)):
+            raise _failed("source_changed", f"{shown}: changed while it was read", retryable=True)
+    except OSError as error:
+        raise unreadable(shown, error) from None
+    finally:
+        os.close(descriptor)
+    return Identified(identity=identity, mime_type=mime_type, sha256=sha256)
+
+
+def type_at(location: str) -> str | None:
+    """The MIME type of the file at ``location`` by its first bytes; None where it can't be told."""
+    try:
+        descriptor = os.open(location, _OPEN_FLAGS)
+    except OSError:
+        return None
+    try:
+        return sniff(os.read(descriptor, HEAD_BYTES)) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def unreadable(shown: str, error: OSError | ValueError) -> ItemError:
+    """The item's failure for what the operating system said about a path."""
+    code = error.errno if isinstance(error, OSError) else errno.EINVAL
+    reason = (error.strerror if isinstance(error, OSError) else None) or "not a valid path"
+    if code == errno.ENOENT:
+        return _failed("missing_file", f"{shown}: no such file")
+    if code in _NOT_A_FILE:
+        return _failed("not_a_file", f"{shown}: not a regular file ({reason})")
+    return _failed("missing_file", f"{shown}: can't be read ({reason})", retryable=code not in _LASTING)
+
+
+def _failed(kind: str, message: str, *, retryable: bool = False) -> ItemError:
+    return ItemError(Failure(stage="manifest", kind=kind, message=message, retryable=retryable))
+
+
+def _accept(descriptor: int, status: os.stat_result, shown: str, max_bytes: int) -> str:
+    """The MIME type of an open file that the API takes. Raises ``ItemError`` where it does not."""
+    if not stat.S_ISREG(status.st_mode):
+        raise _failed("not_a_file", f"{shown}: not a regular file")
+    if status.st_size == 0:
+        raise _failed("empty_file", f"{shown}: the file is empty")
+    mime_type = sniff(os.pread(descriptor, HEAD_BYTES, 0))
+    if mime_type is None:
+        raise _failed("unsupported_type", f"{shown}: neither an image nor a video by its bytes")
+    if mime_type not in ACCEPTED_TYPES:
+        raise _failed("unsupported_type", f"{shown}: the API does not take {mime_type}; convert it first")
+    if status.st_size > max_bytes:
+        raise _failed("file_too_large", f"{shown}: {status.st_size:,} bytes, the limit is {max_bytes:,}")
+    return mime_type
+
+
+def _hash(descriptor: int, check_cancelled: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, CHUNK_BYTES):
+        digest.update(chunk)
+        check_cancelled()
+    return digest.hexdigest()
+
+
+class Identifier:
+    """Identifies files in a worker thread, each once for as long as it does not change.
+
+    Not thread-safe: one thread at a time.
+    """
+
+    def __init__(
+        self, identities: Identities, clock: Clock, *, max_bytes: int, check_cancelled: Callable[[], None] = _nothing
+    ) -> None:
+        self._identities = identities
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._check_cancelled = check_cancelled
+        self._cache: OrderedDict[str, Identified] = OrderedDict()
+        self._new: list[tuple[str, FileIdentity, str, str]] = []
+
+    def expect(self, locations: Iterable[str]) -> None:
+        """Look up together what earlier runs know of files that are about to be identified."""
+        unknown = list({location for location in locations if location not in self._cache})
+        if unknown:
+            for location, (identity, mime_type, sha256) in self._identities.known(unknown).items():
+                self._keep(location, Identified(identity=identity, mime_type=mime_type, sha256=sha256))
+
+    def identify(self, location: str, shown: str) -> Identified:
+        """As the function of this name, reading only what is not known already."""
+        known = self._cache.get(location)
+        if known is not None and self._unchanged(location, known):
+            self._cache.move_to_end(location)
+            return known
+        hashed_at_ns = int(self._clock.now().timestamp() * 1e9)
+        found = identify(location, shown=shown, max_bytes=self._max_bytes, check_cancelled=self._check_cancelled)
+        if abs(hashed_at_ns - found.identity.mtime_ns) > FRESH_NANOSECONDS:
+            self._new.append((location, found.identity, found.mime_type, found.sha256))
+        self._keep(location, found)
+        return found
+
+    def take_new(self) -> list[tuple[str, FileIdentity, str, str]]:
+        """What was hashed since the last call and may be remembered: for ``Ledger.remember_identities``."""
+        new, self._new = self._new, []
+        return new
+
+    def _unchanged(self, location: str, known: Identified) -> bool:
+        try:
+            status = os.lstat(location)
+        except (OSError, ValueError):
+            return False
+        unchanged = stat.S_ISREG(status.st_mode) and identity_of(status) == known.identity
+        # limits and signatures may have changed since it was remembered
+        return unchanged and known.mime_type in ACCEPTED_TYPES and status.st_size <= self._max_bytes
+
+    def _keep(self, location: str, found: Identified) -> None:
+        self._cache[location] = found
+        if len(self._cache) > CACHED_FILES:
+            self._cache.popitem(last=False)
