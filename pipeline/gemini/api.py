@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline.errors import Again, Failure, ItemError, TryAgain
 from pipeline.records import Json, Media, RemoteFile
 
 
@@ -48,6 +49,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What the call is about, for logs and intents: the item's key, or a file's name."""
     tokens: int = 0
     """Estimated input tokens of a generate call."""
+    attempt: int = 1
+    """Which try of the call this is; counted by the retrying wrapper."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +59,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    attempts: int = 1
+    """Calls it took, this one included; told by the retrying wrapper."""
+    ambiguous: bool = False
+    """Whether an earlier attempt may have been billed without an answer; told by the retrying wrapper."""
 
 
 class Transport(Protocol):
@@ -68,6 +75,26 @@ class Transport(Protocol):
     async def send(self, call: Call) -> Reply:
         """Send once, or as often as this layer decides."""
         ...
+
+
+class CallFailed(ItemError):
+    """An ``ItemError`` that tells what it took: ``attempts`` calls, one of them perhaps billed (``ambiguous``)."""
+
+    def __init__(self, failure: Failure, *, attempts: int, ambiguous: bool) -> None:
+        super().__init__(failure)
+        self.attempts = attempts
+        self.ambiguous = ambiguous
+
+
+class CallAgain(TryAgain):
+    """A ``TryAgain`` that tells what it took so far, as ``CallFailed`` does."""
+
+    def __init__(
+        self, reason: Again, failure: Failure, *, file_names: tuple[str, ...], attempts: int, ambiguous: bool
+    ) -> None:
+        super().__init__(reason, failure, file_names=file_names)
+        self.attempts = attempts
+        self.ambiguous = ambiguous
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,14 +123,16 @@ class ModelsApi(Protocol):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """One answer. Retries faults itself.
 
-        Raises: ``ItemError`` (kind by reliability's table; ``.failure.retryable`` tells), ``TryAgain`` (file gone
-        or not ACTIVE), ``StopRun``, ``Draining`` when a drain began before a call was out.
+        Raises: ``CallFailed`` (kind by the table in ``gemini.classify``; ``.failure.retryable`` tells), ``CallAgain``
+        (file gone or not ACTIVE, a 400 without a reason), ``StopRun``, ``Draining`` when a drain began before a call
+        was out or while it waited to be sent again.
         """
         ...
 
     async def check(self, model: str) -> None:
-        """Free ``models.get``: raises ``StopForHuman`` for a bad key, an unknown model or a wrong base URL.
-        A gateway that doesn't know the call is not an error."""
+        """Free ``models.get``: raises ``StopForHuman`` for a bad key, an unknown model or a wrong base URL, and
+        ``StopEarly`` where Google's own endpoint can't be reached. A gateway that doesn't know the call, and an
+        answer that settles nothing (429, 5xx), are no errors."""
         ...
 
 
@@ -114,13 +143,15 @@ class FilesApi(Protocol):
         """Upload and verify size, MIME type and SHA-256. Not idempotent: each call makes another file.
         ``progress`` is told of bytes that the service has taken (negative when it gave some back).
 
-        Raises: ``ItemError`` (upload_failed, source_changed, file_too_large ...), ``StorageFull``, ``StopRun``.
+        Raises: ``ItemError`` (upload_failed, source_changed, file_too_large ...), ``StorageFull``, ``StopRun``,
+        ``Draining``.
         """
         ...
 
     async def get(self, name: str) -> RemoteFile:
         """``files.get``, idempotent. Raises ``TryAgain`` (FILE_GONE) where the file doesn't exist, ``StopRun``;
-        faults are retried without end within ``StopRun``'s outage limit, for a file is not lost by a bad poll."""
+        faults are retried without end within ``StopRun``'s outage limit, for a file is not lost by a bad poll.
+        ``Draining`` ends the wait."""
         ...
 
     async def delete(self, name: str) -> None:

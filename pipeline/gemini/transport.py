@@ -1,0 +1,194 @@
+"""The innermost transport: one HTTP request, one reply or one ``TransportFault``; it alone holds the key."""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.origins import checked_base_url
+from pipeline.gemini.wire import FaultKind, TransportFault
+
+if TYPE_CHECKING:
+    import aiohttp
+
+REPLY_BYTES_MAX = 16 * 1024 * 1024
+"""Longest reply that is read, counted after decompression."""
+
+CONNECT_SECONDS = 20.0
+_PIECE_BYTES = 256 * 1024
+_USER_AGENT = "gemini-media-pipeline"
+
+
+class HttpTransport:
+    """Answers ``Transport``. Made by ``open_transport``.
+
+    The key goes out in one header, to the configured origin only: a call that names a ``url`` of its own (an upload
+    session) carries none, redirects are never followed, and a reply that echoes the key is stripped of it.
+    """
+
+    def __init__(self, session: "aiohttp.ClientSession", *, base_url: str, key: str | None) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._key = key
+
+    async def send(self, call: Call) -> Reply:
+        """Send once. Raises ``TransportFault``, or whatever the call's own body raised while it was read."""
+        outgoing = _Outgoing(call)
+        try:
+            return await self._exchange(call, outgoing)
+        except TransportFault as fault:
+            outcome: Exception = outgoing.failure or fault
+        except Exception as error:
+            kind = _fault_kind(error)
+            if outgoing.failure is None and kind is None:
+                raise
+            outcome = outgoing.failure or TransportFault(kind or FaultKind.RESET, _errno(error))
+        # Raised out here, so that no foreign exception, which may hold the request's headers, hangs on it.
+        raise outcome
+
+    async def _exchange(self, call: Call, outgoing: "_Outgoing") -> Reply:
+        import aiohttp
+        from yarl import URL
+
+        timeout = aiohttp.ClientTimeout(
+            total=call.total_seconds,
+            sock_connect=min(CONNECT_SECONDS, call.total_seconds),
+            sock_read=min(call.idle_seconds, call.total_seconds),
+        )
+        async with self._session.request(
+            call.method,
+            URL(call.url if call.url is not None else f"{self._base_url}/{call.path}", encoded=True),
+            headers=self._headers(call),
+            data=outgoing.data(),
+            timeout=timeout,
+            allow_redirects=False,
+        ) as response:
+            body = await _read_capped(response)
+            return self._redacted(response.status, response.headers, body)
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        headers = dict(call.headers)
+        if call.method != "GET":
+            headers["Content-Length"] = str(call.body_bytes)
+        if self._key is not None and call.url is None:
+            headers["x-goog-api-key"] = self._key
+        return headers
+
+    def _redacted(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+        key = self._key or "\0"
+        return Reply(
+            status=status,
+            headers={name.lower(): value.replace(key, "[key]") for name, value in headers.items()},
+            body=body.replace(key.encode(), b"[key]"),
+        )
+
+
+@asynccontextmanager
+async def open_transport(
+    *, base_url: str, key: str | None, connections: int, trust_env: bool = False
+) -> AsyncIterator[HttpTransport]:
+    """One session for the whole run: verified TLS of at least 1.2, no cookies, ``connections`` at once.
+
+    Proxies and netrc of the environment are used only where ``trust_env`` asks for it.
+    Raises ``UsageError`` for a base URL that the key must not be sent to.
+    """
+    base_url = checked_base_url(base_url)
+    import aiohttp
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=context),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=trust_env,
+        headers={"User-Agent": _USER_AGENT},
+        skip_auto_headers=("Content-Type",),
+    )
+    try:
+        yield HttpTransport(session, base_url=base_url, key=key)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await session.close()
+
+
+class _Outgoing:
+    """A call's body on its way out; keeps what its source raised, which aiohttp would bury in an error of its own."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.failure: Exception | None = None
+
+    def data(self) -> bytes | AsyncIterator[bytes] | None:
+        """The body as aiohttp takes it: small ones whole, others in pieces."""
+        if isinstance(self._call.body, bytes) and len(self._call.body) <= _PIECE_BYTES:
+            return self._call.body or None
+        return self._watched()
+
+    async def _watched(self) -> AsyncIterator[bytes]:
+        """Raises when the source ends early: a server that waits for the rest would hold the call until its timeout."""
+        body = self._call.body
+        missing = self._call.body_bytes
+        try:
+            async for piece in _pieces(body) if isinstance(body, bytes) else body():
+                missing -= len(piece)
+                yield piece
+            if missing:
+                raise TransportFault(FaultKind.RESET, "the request's body is not as long as announced")  # noqa: TRY301
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield bytes(view[start : start + _PIECE_BYTES])
+
+
+async def _read_capped(response: "aiohttp.ClientResponse") -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(64 * 1024):
+        size += len(part)
+        if size > REPLY_BYTES_MAX:
+            response.close()
+            raise TransportFault(FaultKind.BODY_TOO_LARGE, f"more than {REPLY_BYTES_MAX} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _fault_kind(error: Exception) -> FaultKind | None:
+    """What a foreign exception means, None where it is none of the network's."""
+    import aiohttp
+
+    table: tuple[tuple[type[Exception], FaultKind], ...] = (
+        (aiohttp.ClientConnectorCertificateError, FaultKind.TLS_VERIFICATION),
+        (aiohttp.ServerFingerprintMismatch, FaultKind.TLS_VERIFICATION),
+        (aiohttp.ClientSSLError, FaultKind.TLS_HANDSHAKE),
+        (aiohttp.ClientConnectorDNSError, FaultKind.DNS),
+        (aiohttp.ClientConnectorError, FaultKind.CONNECT),
+        (aiohttp.ClientHttpProxyError, FaultKind.CONNECT),
+        (aiohttp.ConnectionTimeoutError, FaultKind.TIMEOUT_CONNECT),
+        (aiohttp.SocketTimeoutError, FaultKind.TIMEOUT_IDLE),
+        (TimeoutError, FaultKind.TIMEOUT_TOTAL),
+        (aiohttp.ServerDisconnectedError, FaultKind.DISCONNECTED),
+        (aiohttp.ClientPayloadError, FaultKind.PAYLOAD),
+        (aiohttp.ClientResponseError, FaultKind.NOT_HTTP),
+        (aiohttp.InvalidURL, FaultKind.CONNECT),
+        (aiohttp.ClientError, FaultKind.RESET),
+        (OSError, FaultKind.RESET),
+    )
+    return next((kind for known, kind in table if isinstance(error, known)), None)
+
+
+def _errno(error: Exception) -> str:
+    """The operating system's words for a failure: they hold no header and no URL."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None or isinstance(error, ssl.SSLError):
+        return ""
+    import os
+
+    return os.strerror(number) if number > 0 else ""
