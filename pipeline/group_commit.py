@@ -1,7 +1,8 @@
 """Natural group commit: what arrives while one batch is being committed forms the next one; there is no timer."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import anyio
@@ -104,6 +105,20 @@ class GroupCommit(Generic[Operation, Result]):
                 else:
                     self._arrived = Event()
                     await self._arrived.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have ``run`` at work beside the body, and close at its end. What the body raises passes through as it is."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.run)
+                try:
+                    yield
+                finally:
+                    self.close()
+        except BaseExceptionGroup as group:  # of the body's exception alone: run raises none
+            [failure] = group.exceptions
+            raise failure from failure.__cause__
 
     async def _commit_queued(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_limit))]

@@ -37,12 +37,8 @@ async def running(
 ) -> AsyncIterator[GroupCommit[int, int]]:
     """A committer at work, closed at the end."""
     committer = GroupCommit[int, int](commit, **options)  # type: ignore[arg-type]
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(committer.run)
-        try:
-            yield committer
-        finally:
-            committer.close()
+    async with committer.running():
+        yield committer
 
 
 async def test_each_submitter_gets_its_own_result_and_order_is_kept() -> None:
@@ -148,6 +144,14 @@ async def test_cancelling_everything_still_commits_what_is_owed() -> None:
                 with anyio.CancelScope(shield=True):
                     results.append(await committer.submit(7))
     assert results == [14]
+
+
+async def test_what_the_body_raises_is_not_wrapped() -> None:
+    """An error of the body leaves ``running`` as itself, with its cause, not inside a group."""
+    with pytest.raises(KeyError) as caught:
+        async with running(Recorder()):
+            raise KeyError("body") from OSError("cause")
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 async def test_closing_drains_what_is_queued_and_refuses_more() -> None:

@@ -1,0 +1,307 @@
+"""The ledger in SQLite: one writing connection, used by one thread at a time, group-committed."""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from anyio.to_thread import run_sync
+
+from pipeline.errors import StopForHuman
+from pipeline.group_commit import CommitTimeout, GroupCommit
+from pipeline.ledger import store
+from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
+from pipeline.records import FileIdentity, RemoteFile, Status
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], Any]
+
+REQUEUED_AT_ONCE = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_ADMIT = """
+SELECT seen.position <> candidate.position, intent.earlier IS 1, line.*
+FROM candidate JOIN seen USING (key) LEFT JOIN line USING (key) LEFT JOIN intent USING (key)
+ORDER BY candidate.ordinal
+"""
+_PUT_LINE = "REPLACE INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_LAST_OF_EACH_KEY = "DELETE FROM line WHERE offset NOT IN (SELECT max(offset) FROM line GROUP BY key)"
+# Two steps, by way of negative offsets: a line's new place may still be another one's old place.
+_PACK = """
+UPDATE line SET offset = -1 - packed.start
+FROM (SELECT offset AS was, sum(size_bytes) OVER (ORDER BY offset) - size_bytes AS start FROM line) AS packed
+WHERE line.offset = packed.was AND packed.start <> packed.was
+"""
+
+
+@asynccontextmanager
+async def open_sqlite_ledger(
+    path: Path, *, endpoint: str, key_hash: str, warn: Callable[[str], None]
+) -> AsyncIterator["SqliteLedger"]:
+    """Open the ledger at ``path`` for one run; its uploads are those of this endpoint and key."""
+    connection, warning = await run_sync(store.open_store, path)
+    if warning:
+        warn(warning)
+    with closing(connection), closing(store.open_reader(path)) as reader:
+        ledger = SqliteLedger(path, connection, reader, endpoint=endpoint, key_hash=key_hash)
+        async with ledger.committer.running():
+            yield ledger
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class SqliteIdentities:
+    """Reads hashes on a connection of its own, for worker threads that must not wait for a commit."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def known(self, locations: Sequence[str]) -> dict[str, tuple[FileIdentity, str, str]]:
+        query = "SELECT size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 FROM identity WHERE location = ?"
+        found = {}
+        with self._lock:
+            for location in locations:
+                row = self._connection.execute(query, (os.fsencode(location),)).fetchone()
+                if row:
+                    size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 = row
+                    identity = FileIdentity(size_bytes=size_bytes, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+                    found[location] = (identity, mime_type, sha256)
+        return found
+
+
+class SqliteLedger:
+    """A ``RunLedger`` on ledger.sqlite3; see ``schema.sql``. Made by ``open_sqlite_ledger``."""
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, reader: sqlite3.Connection, *, endpoint: str, key_hash: str
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._connection_lock = threading.Lock()
+        self._account = (endpoint, key_hash)
+        self.identities = SqliteIdentities(reader)
+        self.committer = GroupCommit[Operation, Any](self._commit)
+
+    def _commit(self, operations: Sequence[Operation]) -> list[Any]:
+        with self._connection_lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                results = [operation(self._connection) for operation in operations]
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise store.translated(error, self._path) from error
+                raise
+        return results
+
+    async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            result: T = await self.committer.submit(operation)
+        except CommitTimeout as timeout:
+            raise StopForHuman(f"{self._path}: {timeout}: see to the disk, then run again") from timeout
+        return result
+
+    async def _do_at_length(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """For what may take minutes and is alone: not in a group, and without its deadline."""
+        [result] = await run_sync(self._commit, [operation])
+        answer: T = result
+        return answer
+
+    # the done-set
+
+    async def admit(self, candidates: Sequence[Candidate]) -> list[Admission]:
+        rows = [(ordinal, c.key, c.position) for ordinal, c in enumerate(candidates)]
+
+        def operation(db: sqlite3.Connection) -> list[Admission]:
+            db.execute("DELETE FROM candidate")
+            db.executemany("INSERT INTO candidate VALUES (?, ?, ?)", rows)
+            db.execute("INSERT OR IGNORE INTO seen SELECT key, position FROM candidate ORDER BY ordinal")
+            return [
+                Admission(duplicate=bool(duplicate), in_doubt=bool(in_doubt), mark=_mark(line))
+                for duplicate, in_doubt, *line in db.execute(_ADMIT)
+            ]
+
+        return await self._do(operation)
+
+    async def mark(self, marks: Sequence[Mark], offset: Offset) -> None:
+        lines = [msgspec.structs.astuple(mark) for mark in marks]
+        keys = [(mark.key,) for mark in marks]
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.executemany(_PUT_LINE, lines)
+            db.executemany("DELETE FROM intent WHERE key = ?", keys)
+            _take_in(db, offset)
+
+        await self._do(operation)
+
+    async def count_removed(self) -> int:
+        query = "SELECT count(*) FROM line WHERE NOT wrong_row AND key NOT IN (SELECT key FROM seen)"
+        return await self._do(lambda db: int(db.execute(query).fetchone()[0]))
+
+    # calls
+
+    async def intend(self, intent: Intent) -> None:
+        row = (intent.key, intent.attempt, _microseconds(intent.started_at))
+        await self._do(lambda db: db.execute("REPLACE INTO intent VALUES (?, ?, ?, 0)", row))
+
+    async def settle(self, key: str) -> None:
+        await self._do(lambda db: db.execute("DELETE FROM intent WHERE key = ?", (key,)))
+
+    async def in_doubt(self) -> list[str]:
+        return await self._keys("SELECT key FROM intent WHERE earlier ORDER BY key")
+
+    async def open_intents(self) -> list[str]:
+        return await self._keys("SELECT key FROM intent ORDER BY key")
+
+    async def _keys(self, query: str) -> list[str]:
+        return await self._do(lambda db: [key for (key,) in db.execute(query)])
+
+    # uploads
+
+    async def remember_upload(self, upload: Upload) -> None:
+        file = msgspec.json.encode(upload.file)
+        row = (*self._account, upload.file.name, upload.sha256, file, _microseconds(upload.last_used_at))
+        await self._do(lambda db: db.execute("REPLACE INTO upload VALUES (?, ?, ?, ?, ?, ?)", row))
+
+    async def forget_uploads(self, names: Sequence[str]) -> None:
+        statement = "DELETE FROM upload WHERE endpoint = ? AND key_hash = ? AND name = ?"
+        rows = [(*self._account, name) for name in names]
+        await self._do(lambda db: db.executemany(statement, rows))
+
+    async def touch_uploads(self, names: Sequence[str], used_at: datetime) -> None:
+        statement = "UPDATE upload SET last_used_at_us = ? WHERE endpoint = ? AND key_hash = ? AND name = ?"
+        rows = [(_microseconds(used_at), *self._account, name) for name in names]
+        await self._do(lambda db: db.executemany(statement, rows))
+
+    async def uploads(self) -> list[Upload]:
+        query = """
+            SELECT sha256, file, last_used_at_us FROM upload WHERE endpoint = ? AND key_hash = ?
+            ORDER BY last_used_at_us, name
+        """
+        rows = await self._do(lambda db: db.execute(query, self._account).fetchall())
+        return [
+            Upload(sha256=sha256, file=msgspec.json.decode(file, type=RemoteFile), last_used_at=_moment(used_at))
+            for sha256, file, used_at in rows
+        ]
+
+    # files on this machine
+
+    async def remember_identities(self, found: Sequence[tuple[str, FileIdentity, str, str]]) -> None:
+        rows = [
+            (os.fsencode(location), *msgspec.structs.astuple(identity), mime_type, sha256)
+            for location, identity, mime_type, sha256 in found
+        ]
+        await self._do(lambda db: db.executemany("REPLACE INTO identity VALUES (?, ?, ?, ?, ?, ?, ?)", rows))
+
+    # passes
+
+    async def requeue(self, requeued: Requeued) -> None:
+        # Not msgspec's encoder: a location may hold bytes that are no Unicode, which only escapes can carry.
+        item = json.dumps(msgspec.to_builtins(requeued))
+        await self._do(lambda db: db.execute("INSERT INTO requeued (item) VALUES (?)", (item,)))
+
+    async def requeued(self) -> AsyncIterator[Requeued]:
+        last = await self._do(lambda db: db.execute("SELECT max(ordinal) FROM requeued").fetchone()[0])
+
+        def take(db: sqlite3.Connection) -> list[tuple[int, str]]:
+            query = "SELECT ordinal, item FROM requeued WHERE ordinal <= ? ORDER BY ordinal LIMIT ?"
+            rows: list[tuple[int, str]] = db.execute(query, (last, REQUEUED_AT_ONCE)).fetchall()
+            db.executemany("DELETE FROM requeued WHERE ordinal = ?", [(ordinal,) for ordinal, _ in rows])
+            return rows
+
+        while last is not None and (rows := await self._do(take)):
+            for _, item in rows:
+                yield msgspec.convert(json.loads(item), Requeued)
+
+    # what is learnt
+
+    async def learnt(self, name: str, not_before: datetime) -> str | None:
+        query = "SELECT value FROM learnt WHERE name = ? AND at_us >= ?"
+        arguments = (name, _microseconds(not_before))
+        row = await self._do(lambda db: db.execute(query, arguments).fetchone())
+        return row[0] if row else None
+
+    async def learn(self, name: str, value: str, at: datetime) -> None:
+        row = (name, value, _microseconds(at))
+        await self._do(lambda db: db.execute("REPLACE INTO learnt VALUES (?, ?, ?)", row))
+
+    # the run folder's side
+
+    async def taken_in(self) -> Offset | None:
+        row = await self._do(lambda db: db.execute("SELECT inode, size_bytes, mtime_ns FROM taken_in").fetchone())
+        return Offset(inode=row[0], size_bytes=row[1], mtime_ns=row[2]) if row else None
+
+    async def rebuild(self, marks: Iterable[Mark]) -> None:
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM taken_in")
+            db.execute("DROP INDEX line_by_key")
+            db.execute("DELETE FROM line")
+            db.executemany(_PUT_LINE, map(msgspec.structs.astuple, marks))
+            try:
+                db.execute("CREATE UNIQUE INDEX line_by_key ON line (key)")
+            except sqlite3.IntegrityError:
+                db.execute(_KEEP_LAST_OF_EACH_KEY)
+                db.execute("CREATE UNIQUE INDEX line_by_key ON line (key)")
+
+        await self._do_at_length(operation)
+
+    async def holds_real_lines(self) -> bool:
+        query = "SELECT EXISTS (SELECT 1 FROM line WHERE NOT emulated)"
+        return await self._do_at_length(lambda db: bool(db.execute(query).fetchone()[0]))
+
+    async def drop_wrong_rows(self, before: int) -> int:
+        statement = "DELETE FROM line WHERE wrong_row AND offset < ? AND key NOT IN (SELECT key FROM seen)"
+        return await self._do_at_length(lambda db: db.execute(statement, (before,)).rowcount)
+
+    async def extents(self) -> list[tuple[int, int]]:
+        query = "SELECT offset, size_bytes FROM line ORDER BY offset"
+        return await self._do_at_length(lambda db: join_extents(db.execute(query)))
+
+    async def pack(self, offset: Offset) -> None:
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute(_PACK)
+            db.execute("UPDATE line SET offset = -1 - offset WHERE offset < 0")
+            _take_in(db, offset)
+
+        await self._do_at_length(operation)
+
+
+def _take_in(db: sqlite3.Connection, offset: Offset) -> None:
+    db.execute("DELETE FROM taken_in")
+    db.execute("INSERT INTO taken_in VALUES (?, ?, ?)", msgspec.structs.astuple(offset))
+
+
+def _mark(line: Sequence[Any]) -> Mark | None:
+    """A row of ``line``, whose columns are the fields of ``Mark`` in their order; all NULL where there is none."""
+    if line[0] is None:
+        return None
+    key, status, fingerprint, kind, retryable, emulated, offset, size_bytes, ambiguous_runs, media, wrong_row = line
+    return Mark(
+        key=key,
+        status=Status(status),
+        fingerprint=fingerprint,
+        kind=kind,
+        retryable=bool(retryable),
+        emulated=bool(emulated),
+        offset=offset,
+        size_bytes=size_bytes,
+        ambiguous_runs=ambiguous_runs,
+        media_sha256=media,
+        wrong_row=bool(wrong_row),
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
