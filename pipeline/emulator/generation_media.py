@@ -71,13 +71,14 @@ def gather(service: Service, request: GenerateContentRequest, project: str) -> t
     return "\n".join(texts), media
 
 
-def check(media: list[Medium], now: float, max_images: int, max_videos: int) -> None:
+def check(service: Service, media: list[Medium]) -> None:
     """Refuse what no model would take."""
+    max_images, max_videos = service.plan.limits.max_images, service.plan.limits.max_videos
     for medium in media:
         if medium.missing:
             raise Refusal(api_errors.file_missing(medium.missing))
-        if medium.file is not None and medium.file.state(now) != "ACTIVE":
-            raise Refusal(api_errors.file_not_active(medium.file.identifier))
+        if medium.file is not None:
+            _require_active(service, medium.file)
         if not _is_supported(medium.mime_type):
             raise Refusal(api_errors.unsupported_type(medium.mime_type))
     if sum(medium.kind == "image" for medium in media) > max_images:
@@ -85,6 +86,13 @@ def check(media: list[Medium], now: float, max_images: int, max_videos: int) -> 
         raise Refusal(api_errors.invalid_argument(f"Please use fewer than {max_images} images in your request"))
     if sum(medium.kind == "video" for medium in media) > max_videos:
         raise Refusal(api_errors.invalid_argument(f"Please use at most {max_videos} videos in your request"))
+
+
+def _require_active(service: Service, file: StoredFile) -> None:
+    # Looked up again: it may have been deleted since the request was read.
+    now = service.seconds()
+    if service.files.get(file.identifier, file.project, now).state(now) != "ACTIVE":
+        raise Refusal(api_errors.file_not_active(file.identifier))
 
 
 def _is_supported(mime_type: str) -> bool:

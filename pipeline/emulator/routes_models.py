@@ -150,8 +150,7 @@ def _identify(service: Service, exchange: Exchange, request: GenerateContentRequ
 async def _prompt(
     service: Service, model: Model, request: GenerateContentRequest, text: str, media: list[Medium]
 ) -> Prompt:
-    limits = service.plan.limits
-    generation_media.check(media, service.seconds(), limits.max_images, limits.max_videos)
+    generation_media.check(service, media)
     if service.plan.describe == "full":
         facts = await asyncio.gather(*(service.facts.of(medium.sha256, medium.mime_type) for medium in media))
         for medium, found in zip(media, facts, strict=True):
