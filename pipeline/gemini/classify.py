@@ -4,123 +4,10 @@ The rows are those of reliability's classification table and of the API referenc
 makes happen is told in ``Action``. Answers inside a 200 (finish reasons and the like) are the generation room's.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from enum import StrEnum
-
-import msgspec
-
-from pipeline.errors import Again
 from pipeline.gemini.api import Reply, Route
-from pipeline.gemini.wire import ErrorBody, FaultKind, TransportFault, decode_error, decode_json, may_be_billed
-
-
-class Action(StrEnum):
-    """What to do about a signal."""
-
-    SUCCESS = "success"
-    RETRY = "retry"
-    """Send again after a back-off; counts towards the item's attempts."""
-    WAIT = "wait"
-    """A quota of minutes: every call waits at the gate; costs no attempt."""
-    PROBE_DAY = "probe_day"
-    """A daily quota together with one of minutes: exactly one call tries again, the rest wait for its fate."""
-    PROBE_KEY = "probe_key"
-    """The key is refused: one free call confirms it before the run stops."""
-    PAUSE_STORAGE = "pause_storage"
-    """The project's storage is full: uploads pause, generation goes on."""
-    STOP_EARLY = "stop_early"
-    STOP_HUMAN = "stop_human"
-    AGAIN_FILE_GONE = "again_file_gone"
-    AGAIN_NOT_ACTIVE = "again_not_active"
-    AGAIN_FRESH_UPLOAD = "again_fresh_upload"
-    QUERY = "query"
-    """An upload chunk's fate is unknown: ask for the offset."""
-    RESTART = "restart"
-    """The upload session is dead: begin a new one."""
-    FAIL_ITEM = "fail_item"
-
-
-AGAIN: Mapping[Action, Again] = {
-    Action.AGAIN_FILE_GONE: Again.FILE_GONE,
-    Action.AGAIN_NOT_ACTIVE: Again.NOT_ACTIVE,
-    Action.AGAIN_FRESH_UPLOAD: Again.FRESH_UPLOAD,
-}
-
-
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """How a call ended, decoded as far as the table needs. ``status`` is 0 where there was no reply."""
-
-    route: Route
-    status: int = 0
-    headers: Mapping[str, str] = {}
-    error: ErrorBody = ErrorBody()
-    fault: TransportFault | None = None
-    is_json: bool = False
-    is_empty: bool = True
-
-    def says(self, *patterns: str) -> bool:
-        """Whether the error's message or reason holds one of ``patterns`` (regular expressions, any case)."""
-        text = f"{self.error.message}\n{self.error.reason or ''}"
-        return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
-
-    def quota(self, part: str) -> bool:
-        """Whether a violated quota has ``part`` in its name or metric."""
-        return any(part.lower() in f"{v.quota_id} {v.metric}".lower() for v in self.error.violations)
-
-
-def read_signal(route: Route, seen: Reply | TransportFault) -> Signal:
-    """Decode what came back; never raises."""
-    if isinstance(seen, TransportFault):
-        return Signal(route=route, fault=seen)
-    ok = 200 <= seen.status < 300
-    return Signal(
-        route=route,
-        status=seen.status,
-        headers=seen.headers,
-        error=ErrorBody() if ok else decode_error(seen.body),
-        is_json=decode_json(seen.body) is not None if ok else False,
-        is_empty=not seen.body.strip(),
-    )
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a signal means. ``rule`` names the row of the table that decided."""
-
-    action: Action
-    rule: str
-    message: str
-    kind: str | None = None
-    """The failure kind, should the item end here."""
-    retryable: bool = False
-    """Whether the next run tries again, should the item end here."""
-    charged: bool = False
-    tries: int | None = None
-    """Most calls of one item that may end in this row; None leaves it to the attempt limit."""
-    is_outage: bool = False
-    """Whether the service or the way to it is at fault: an outage is made of these."""
-    never_connected: bool = False
-    rewritten: bool = False
-    """Something on the way rewrites replies."""
-    ambiguous: bool = False
-    """Whether the call may have been billed without an answer."""
-    signal: Signal
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table."""
-
-    rule: str
-    when: Callable[[Signal], bool]
-    action: Action
-    kind: str | None = None
-    retryable: bool = False
-    tries: int | None = None
-    is_outage: bool = False
-    rewritten: bool = False
-    advice: str = ""
-    """Put before the service's own words."""
-
+from pipeline.gemini.origins import origin
+from pipeline.gemini.signals import Action, Row, Signal, Verdict, read_signal
+from pipeline.gemini.wire import FaultKind, TransportFault, may_be_billed
 
 _UPLOADS = frozenset({Route.UPLOAD_START, Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
 _SESSION = frozenset({Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
@@ -166,7 +53,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.fault is not None and s.fault.kind is FaultKind.BODY_TOO_LARGE,
         action=_A.RETRY,
         kind="unavailable",
-        retryable=True,
         is_outage=True,
         rewritten=True,
     ),
@@ -175,7 +61,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.fault is not None and s.fault.kind in (FaultKind.TIMEOUT_TOTAL, FaultKind.TIMEOUT_IDLE),
         action=_A.RETRY,
         kind="timeout",
-        retryable=True,
         is_outage=True,
     ),
     Row(
@@ -183,7 +68,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.fault is not None,
         action=_A.RETRY,
         kind="network",
-        retryable=True,
         is_outage=True,
     ),
     # replies that are not what they should be ----------------------------------------------------------------
@@ -194,7 +78,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: _ok(s) and s.route is Route.UPLOAD_START,
         action=_A.RETRY,
         kind="upload_failed",
-        retryable=True,
         tries=3,
         advice="The upload's URL is missing from the reply (X-Goog-Upload-URL)",
     ),
@@ -203,7 +86,6 @@ TABLE: tuple[Row, ...] = (
         when=_ok,
         action=_A.RETRY,
         kind="unavailable",
-        retryable=True,
         is_outage=True,
         rewritten=True,
         advice="The reply is no JSON",
@@ -234,7 +116,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status == 401 or (_api(s, 400, 403) and s.says("API_KEY_INVALID", r"api key (not|expired)")),
         action=_A.PROBE_KEY,
         kind="unclassified",
-        retryable=True,
         tries=3,
         advice=_KEY,
     ),
@@ -264,7 +145,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         rule="no quota",
         when=lambda s: (
-            s.status == 429 and (s.says(r"limit: 0(?![\d.]*[1-9])\b") or any(v.value == "0" for v in s.error.violations))
+            s.status == 429
+            and (s.says(r"limit: 0(?![\d.]*[1-9])\b") or any(v.value == "0" for v in s.error.violations))
         ),
         action=_A.STOP_HUMAN,
         advice="The project has no quota for this model; choose another model or tier. The service says",
@@ -274,7 +156,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status == 429 and s.quota("PerDay") and s.quota("PerMinute"),
         action=_A.PROBE_DAY,
         kind="unavailable",
-        retryable=True,
         advice="The daily quota is used up; it starts anew at midnight Pacific time. The service says",
     ),
     Row(
@@ -283,31 +164,29 @@ TABLE: tuple[Row, ...] = (
         action=_A.STOP_EARLY,
         advice="The daily quota is used up; it starts anew at midnight Pacific time. The service says",
     ),
-    Row(rule="minute quota", when=lambda s: s.status == 429, action=_A.WAIT, kind="unavailable", retryable=True),
+    Row(rule="minute quota", when=lambda s: s.status == 429, action=_A.WAIT, kind="unavailable"),
     # files that a request names --------------------------------------------------------------------------------
     Row(
         rule="file not ACTIVE",
         when=lambda s: s.status == 400 and s.says("not in an ACTIVE state"),
         action=_A.AGAIN_NOT_ACTIVE,
         kind="stuck_processing",
-        retryable=True,
     ),
     Row(
         rule="already deleted",
-        when=lambda s: s.route is Route.FILE_DELETE and (_api(s, 403, 404) or s.status == 404),
+        when=lambda s: s.route is Route.FILE_DELETE and (s.status == 404 or _api(s, 403)),
         action=_A.SUCCESS,
     ),
     Row(
         rule="file gone",
         when=lambda s: (
-            (s.route is Route.FILE_GET and (_api(s, 403, 404) or s.status == 404))
+            (s.route is Route.FILE_GET and (s.status == 404 or _api(s, 403)))
             or (s.route is Route.GENERATE and _api(s, 404))
             or (s.route is Route.GENERATE and _api(s, 403) and s.says(r"\bfiles?\b"))
-            or (s.status == 400 and s.says(r"\bfiles?\b.*(not exist|not found|expired)"))
+            or (s.route is Route.GENERATE and s.status == 400 and s.says(r"\bfiles?\b.*(not exist|not found|expired)"))
         ),
         action=_A.AGAIN_FILE_GONE,
         kind="file_gone",
-        retryable=True,
     ),
     Row(rule="no permission", when=lambda s: _api(s, 403), action=_A.STOP_HUMAN, advice=_PROJECT),
     # upload sessions: their errors are often no JSON -----------------------------------------------------------
@@ -324,13 +203,13 @@ TABLE: tuple[Row, ...] = (
         ),
         action=_A.RESTART,
         kind="upload_failed",
-        retryable=True,
     ),
     Row(
         rule="upload rejected",
         when=lambda s: s.route in _SESSION and s.status >= 400 and s.headers.get("x-goog-upload-status") == "final",
         action=_A.RESTART,
         kind="upload_failed",
+        permanent=True,
         tries=2,
     ),
     Row(
@@ -338,27 +217,19 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.route is Route.UPLOAD_CHUNK and 400 <= s.status < 500 and s.status != 408,
         action=_A.QUERY,
         kind="upload_failed",
-        retryable=True,
     ),
     Row(
         rule="query refused",
         when=lambda s: s.route is Route.UPLOAD_QUERY and 400 <= s.status < 500 and s.status != 408,
         action=_A.RESTART,
         kind="upload_failed",
-        retryable=True,
-    ),
-    Row(
-        rule="name taken",
-        when=lambda s: s.route is Route.UPLOAD_START and s.status == 409,
-        action=_A.RETRY,
-        kind="upload_failed",
-        retryable=True,
-        tries=3,
     ),
     # the input says no -----------------------------------------------------------------------------------------
     Row(
         rule="request too large",
-        when=lambda s: s.status == 413 or (s.status == 400 and s.says("payload size exceeds", "payload.{0,20}too large")),
+        when=lambda s: (
+            s.status == 413 or (s.status == 400 and s.says("payload size exceeds", "payload.{0,20}too large"))
+        ),
         action=_A.FAIL_ITEM,
         kind="request_too_large",
     ),
@@ -385,6 +256,7 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status == 400 and s.says("cannot fetch content"),
         action=_A.RETRY,
         kind="invalid_request",
+        permanent=True,
         tries=3,
     ),
     Row(
@@ -396,6 +268,7 @@ TABLE: tuple[Row, ...] = (
         ),
         action=_A.AGAIN_FRESH_UPLOAD,
         kind="invalid_request",
+        permanent=True,
     ),
     Row(rule="400", when=lambda s: _api(s, 400), action=_A.FAIL_ITEM, kind="invalid_request"),
     # the service is at fault -----------------------------------------------------------------------------------
@@ -404,7 +277,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status == 504,
         action=_A.RETRY,
         kind="timeout",
-        retryable=True,
         tries=3,
         is_outage=True,
     ),
@@ -413,7 +285,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status in (408, 499),
         action=_A.RETRY,
         kind="timeout",
-        retryable=True,
         is_outage=True,
     ),
     Row(
@@ -421,7 +292,6 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status in (500, 502, 503) or s.status > 504,
         action=_A.RETRY,
         kind="unavailable",
-        retryable=True,
         is_outage=True,
     ),
     Row(
@@ -429,12 +299,12 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: 400 <= s.status < 500 and not s.error.recognised,
         action=_A.RETRY,
         kind="unavailable",
-        retryable=True,
         is_outage=True,
         rewritten=True,
     ),
 )
-_REST = Row(rule="unknown", when=lambda _s: True, action=_A.RETRY, kind="unclassified", retryable=True, tries=3)
+_RETRYABLE = frozenset(Action) - {Action.FAIL_ITEM, Action.STOP_HUMAN}
+_REST = Row(rule="unknown", when=lambda _s: True, action=_A.RETRY, kind="unclassified", tries=3)
 
 
 def classify(route: Route, seen: Reply | TransportFault) -> Verdict:
@@ -446,7 +316,7 @@ def classify(route: Route, seen: Reply | TransportFault) -> Verdict:
         rule=row.rule,
         message=_message(row, signal),
         kind=_kind(row, route),
-        retryable=row.retryable,
+        retryable=row.action in _RETRYABLE and not row.permanent,
         charged=row.action in (Action.RETRY, Action.QUERY, Action.RESTART),
         tries=row.tries,
         is_outage=row.is_outage,
@@ -474,8 +344,6 @@ def _message(row: Row, signal: Signal) -> str:
     if signal.fault is not None:
         told = str(signal.fault)
     elif 300 <= signal.status < 400:
-        from pipeline.gemini.origins import origin
-
         told = origin(signal.headers.get("location", "")) or "the same host"
     elif signal.error.message:
         told = f"{signal.status} {signal.error.status or ''}".rstrip() + f": {signal.error.message}"

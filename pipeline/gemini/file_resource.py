@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pipeline.gemini.wire import one_line
 from pipeline.records import FileState, Json, RemoteFile
 
-_NAME = re.compile(r"files/[A-Za-z0-9._-]{1,128}", re.ASCII)
+FILE_NAME = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
 
@@ -21,7 +21,7 @@ def decode_file(value: Json) -> RemoteFile | None:
     if not isinstance(value, dict):
         return None
     name, uri = value.get("name"), value.get("uri")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
         return None
     error = value.get("error")
     error = error if isinstance(error, dict) else {}

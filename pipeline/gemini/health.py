@@ -26,6 +26,11 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         """The longest wait after the ``failures``-th failure in a row."""
         return min(self.backoff_max_seconds, self.backoff_seconds * 2.0 ** min(max(failures - 1, 0), 30))
 
+    def scaled(self, parallel: int) -> "Patience":
+        """For ``parallel`` calls at once: fewer workers meet fewer items before an outage must be seen."""
+        subjects = min(self.outage_subjects, max(3, parallel))
+        return msgspec.structs.replace(self, outage_subjects=subjects)
+
 
 class Health:
     """Of one family of calls (uploads may be down while generation is well).
@@ -101,7 +106,7 @@ class Health:
             self._absurd_at = now
         return self._absurd >= self._patience.absurd_delays
 
-    def day_refused(self, subject: str, *, sent_at: float, now: float, delay_seconds: float) -> bool:
+    def day_refused(self, *, sent_at: float, now: float, delay_seconds: float) -> bool:
         """A daily quota is named beside one of minutes; tells whether the probe has now confirmed it."""
         if self._day_since is not None:
             return sent_at >= self._day_since

@@ -1,0 +1,99 @@
+"""The client, put together: the only place in this folder that knows which wrapper goes round which."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from pipeline.clock import Clock
+from pipeline.drain import Drain
+from pipeline.events import Observer
+from pipeline.gemini.api import FilesApi, ModelsApi
+from pipeline.gemini.files import FilesClient
+from pipeline.gemini.governor import Governor
+from pipeline.gemini.governor.fixed import FixedGovernor
+from pipeline.gemini.health import Patience
+from pipeline.gemini.intents import JournalledTransport
+from pipeline.gemini.models import KeyProbe, ModelsClient
+from pipeline.gemini.observed import ObservedTransport
+from pipeline.gemini.retrying import RetryingTransport
+from pipeline.gemini.transport import open_transport
+from pipeline.ledger.api import Ledger
+from pipeline.spec import EndpointSpec, GenerationSpec, QuotaSpec, UploadSpec
+
+_SPARE_CONNECTIONS = 32
+"""For polls, deletions and checks beside uploads and generation."""
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """An open client."""
+
+    files: FilesApi
+    models: ModelsApi
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    api_key: str | None,
+    ledger: Ledger | None,
+    drain: Drain,
+    observer: Observer,
+    clock: Clock,
+    endpoint: EndpointSpec,
+    upload: UploadSpec | None = None,
+    generation: GenerationSpec | None = None,
+    quota: QuotaSpec | None = None,
+    patience: Patience | None = None,
+) -> AsyncIterator[Client]:
+    """A client for one run. ``ledger`` is None where nothing is generated (the ``files`` commands).
+
+    Raises ``UsageError`` for a base URL that the key must not be sent to.
+    """
+    upload, generation = upload or UploadSpec(), generation or GenerationSpec()
+    patience = patience or Patience()
+    connections = generation.concurrency + upload.uploads + _SPARE_CONNECTIONS
+    async with open_transport(
+        base_url=endpoint.base_url, key=api_key, connections=connections, trust_env=endpoint.trust_env
+    ) as http:
+        plain = ObservedTransport(http, observer)
+        probe = KeyProbe(plain, endpoint)
+
+        def governor(concurrency: int | None = None, quota: QuotaSpec | None = None) -> Governor:
+            return FixedGovernor(
+                concurrency=concurrency, quota=quota or QuotaSpec(), drain=drain, observer=observer, clock=clock
+            )
+
+        def family(
+            governor: Governor, *, attempts: int | None, parallel: int, journal: Ledger | None = None
+        ) -> RetryingTransport:
+            return RetryingTransport(
+                JournalledTransport(plain, journal, clock) if journal else plain,
+                governor=governor,
+                key_check=probe,
+                attempts=attempts,
+                patience=patience.scaled(parallel),
+                drain=drain,
+                observer=observer,
+            )
+
+        uploads = family(governor(), attempts=upload.attempts, parallel=upload.uploads)
+        calls = family(governor(), attempts=None, parallel=upload.uploads)
+        generate = family(
+            governor(generation.concurrency, quota),
+            attempts=generation.attempts,
+            parallel=generation.concurrency,
+            journal=ledger,
+        )
+        yield Client(
+            files=FilesClient(
+                uploads=uploads, calls=calls, endpoint=endpoint, spec=upload, patience=patience, drain=drain
+            ),
+            models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation),
+        )
+
+
+def key_hash(api_key: str | None) -> str:
+    """What the ledger scopes uploads by: the beginning of the key's SHA-256, which tells nothing of the key."""
+    return hashlib.sha256((api_key or "").encode()).hexdigest()[:16]

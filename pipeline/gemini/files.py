@@ -1,0 +1,115 @@
+"""The project's file storage: upload and verify, get, delete, list."""
+
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote
+
+from pipeline.drain import Drain
+from pipeline.errors import Failure, ItemError, TryAgain
+from pipeline.gemini.api import Call, CallFailed, Reply, Route, Transport
+from pipeline.gemini.file_resource import FILE_NAME, decode_file
+from pipeline.gemini.health import Patience
+from pipeline.gemini.source import open_source
+from pipeline.gemini.upload import Upload
+from pipeline.gemini.upload_plan import mismatch
+from pipeline.gemini.wire import decode_object
+from pipeline.records import Media, RemoteFile
+from pipeline.spec import EndpointSpec, UploadSpec
+
+CALL_SECONDS = 60.0
+LIST_PAGE = 100
+"""Largest ``pageSize`` of files.list (api/files)."""
+
+_UPLOADS_MAX = 3
+"""So often is a file uploaded whose verification fails."""
+
+
+class FilesClient:
+    """Answers ``FilesApi``. ``uploads`` carries the sessions, ``calls`` everything else: their healths differ."""
+
+    def __init__(
+        self,
+        *,
+        uploads: Transport,
+        calls: Transport,
+        endpoint: EndpointSpec,
+        spec: UploadSpec,
+        patience: Patience,
+        drain: Drain,
+    ) -> None:
+        self._uploads = uploads
+        self._calls = calls
+        self._endpoint = endpoint
+        self._spec = spec
+        self._patience = patience
+        self._drain = drain
+
+    async def upload(self, media: Media, *, progress: Callable[[int], None]) -> RemoteFile:
+        async with open_source(media) as source:
+            for _ in range(_UPLOADS_MAX):
+                upload = Upload(
+                    self._uploads,
+                    source,
+                    media,
+                    base_url=self._endpoint.base_url,
+                    api_version=self._endpoint.api_version,
+                    spec=self._spec,
+                    patience=self._patience,
+                    drain=self._drain,
+                    progress=progress,
+                )
+                try:
+                    file = await upload.run()
+                except ItemError:
+                    upload.undo()
+                    raise
+                wrong = mismatch(file, media)
+                if wrong is None:
+                    return file
+                upload.undo()
+                await self._discard(file.name)
+            message = f"uploaded {_UPLOADS_MAX} times, and {wrong}"
+            raise ItemError(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
+
+    async def get(self, name: str) -> RemoteFile:
+        reply = await self._send(Route.FILE_GET, "GET", name)
+        file = decode_file(decode_object(reply.body))
+        if file is None:
+            message = f"files.get of {name} told of no file"
+            failure = Failure(stage="activation", kind="malformed_answer", message=message, retryable=True)
+            raise CallFailed(failure, attempts=reply.attempts, ambiguous=False)
+        return file
+
+    async def delete(self, name: str) -> None:
+        await self._send(Route.FILE_DELETE, "DELETE", name)
+
+    async def list(self) -> AsyncIterator[RemoteFile]:
+        token: str | None = ""
+        seen = {token}
+        while token is not None:
+            query = f"?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
+            path = f"{self._endpoint.api_version}/files{query}"
+            page = decode_object((await self._calls.send(_call(Route.FILE_LIST, "GET", path, "files"))).body) or {}
+            listed = page.get("files")
+            for entry in listed if isinstance(listed, list) else []:
+                if file := decode_file(entry):
+                    yield file
+            following = page.get("nextPageToken")
+            token = following if isinstance(following, str) and following not in seen else None
+            seen.add(token or "")
+
+    async def _send(self, route: Route, method: str, name: str) -> Reply:
+        if not FILE_NAME.fullmatch(name):
+            message = f"not the name of a file, which looks like files/abc-123: {name[:80]!r}"
+            raise ItemError(Failure(stage="upload", kind="invalid_request", message=message))
+        return await self._calls.send(_call(route, method, f"{self._endpoint.api_version}/{name}", name))
+
+    async def _discard(self, name: str) -> None:
+        """Free a file that nobody will use; where that fails, the service does it in two days."""
+        try:
+            await self.delete(name)
+        except (ItemError, TryAgain):
+            return
+
+
+def _call(route: Route, method: str, path: str, subject: str) -> Call:
+    return Call(route=route, method=method, path=path, total_seconds=CALL_SECONDS, subject=subject)

@@ -1,0 +1,102 @@
+"""When the next call may start: rates by GCRA, and the gate; pure state over (event, now)."""
+
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+GATE_SECONDS = 5.0
+"""How long a refusal without a believable delay closes the gate at first; doubles while refusals go on."""
+
+GATE_MAX_SECONDS = 60.0
+SPREAD_SHARE = 0.1
+"""The part of the gate's closing over which the first calls after it are spread, so that they don't come at once."""
+
+_SPREAD_CALLS = 64
+
+
+class Rate:
+    """At most ``per_minute`` units a minute, evenly: the generic cell rate algorithm without a burst."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._seconds_per_unit = 60.0 / per_minute
+        self._free_at = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next call conforms."""
+        return max(0.0, self._free_at - now)
+
+    def take(self, units: float, now: float) -> None:
+        """A call of ``units`` starts."""
+        self._free_at = max(self._free_at, now) + units * self._seconds_per_unit
+
+
+class Gate:
+    """Closed for every call alike when the service refuses one for quota."""
+
+    def __init__(self) -> None:
+        self._until = self._spread_until = self._next = 0.0
+        self._closed_at = float("-inf")
+        self._refusals = 0
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next call may pass."""
+        if now < self._until:
+            return self._until - now
+        return max(0.0, self._next - now) if now < self._spread_until else 0.0
+
+    def take(self, now: float) -> None:
+        """A call passes."""
+        if now < self._spread_until:
+            self._next = now + (self._spread_until - self._until) / _SPREAD_CALLS
+
+    def refuse(self, delay_seconds: float | None, *, sent_at: float, now: float) -> float:
+        """The service refused a call sent ``sent_at``: close for its delay, or for a growing while where it names
+        none. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
+        if delay_seconds is None:
+            if sent_at >= self._closed_at:
+                self._refusals += 1
+                self._closed_at = now
+            delay_seconds = min(GATE_MAX_SECONDS, GATE_SECONDS * 2.0 ** min(self._refusals - 1, 10))
+            until = self._closed_at + delay_seconds
+        else:
+            self._closed_at = max(self._closed_at, now)
+            until = now + delay_seconds
+        if until > self._until:
+            self._until = self._next = until
+            self._spread_until = until + SPREAD_SHARE * delay_seconds
+        return max(0.0, self._until - now)
+
+    def accept(self) -> None:
+        """A call was not refused."""
+        self._refusals = 0
+
+
+class DayCount:
+    """Requests of one quota day, which ends at midnight Pacific time (gemini-api/docs/rate-limits)."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._day: date | None = None
+        self._used = 0
+
+    def take(self, now: datetime) -> bool:
+        """Count one more; tells whether the day had room for it."""
+        day = pacific_day(now)
+        if day != self._day:
+            self._day, self._used = day, 0
+        if self._used >= self._limit:
+            return False
+        self._used += 1
+        return True
+
+
+def pacific_day(now: datetime) -> date:
+    """The quota day that ``now`` belongs to."""
+    return now.astimezone(_pacific()).date()
+
+
+def _pacific() -> tzinfo:
+    """Without a time zone database winter time is near enough."""
+    try:
+        return ZoneInfo("America/Los_Angeles")
+    except ZoneInfoNotFoundError:
+        return timezone(timedelta(hours=-8))

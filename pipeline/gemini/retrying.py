@@ -1,0 +1,277 @@
+"""The transport that the clients use: classifies how each call ended, and waits, sends again, or raises our errors."""
+
+import random
+from collections import Counter
+from typing import Protocol
+
+import anyio
+import msgspec
+
+from pipeline.drain import Drain
+from pipeline.errors import Draining, Failure, PipelineError, Stage, StopEarly, StopForHuman, StopRun, StorageFull
+from pipeline.events import Observer, Retrying
+from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route, Transport
+from pipeline.gemini.classify import classify
+from pipeline.gemini.governor import Governor
+from pipeline.gemini.health import Breaker, Health, Patience
+from pipeline.gemini.signals import AGAIN, Action, Verdict
+from pipeline.gemini.wire import TransportFault
+
+_STAGES: dict[Route, Stage] = {
+    Route.FILE_GET: "activation",
+    Route.MODEL_GET: "generation",
+    Route.GENERATE: "generation",
+}
+
+_PROVES_NOTHING = frozenset({Route.UPLOAD_START, Route.UPLOAD_QUERY})
+"""Their success doesn't show that uploads work: only bytes taken do."""
+
+_BREAKABLE = frozenset({Action.FAIL_ITEM, Action.AGAIN_FRESH_UPLOAD})
+
+
+class KeyCheck(Protocol):
+    """Confirms by one free call whether the key is good."""
+
+    async def works(self, call: Call) -> bool | None:
+        """Whether the key of ``call`` is good; None where that can't be told."""
+        ...
+
+
+class SessionLost(PipelineError):
+    """Inside this folder only: an upload chunk's fate is unknown, or its session is dead (``dead``)."""
+
+    def __init__(self, verdict: Verdict, *, charged: bool) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+        self.dead = verdict.action is Action.RESTART
+        self.charged = charged
+
+
+class _Effort:
+    """What one call has taken so far."""
+
+    def __init__(self, successes: int) -> None:
+        self.sent = 0
+        self.charged = 0
+        self.ambiguous = False
+        self.by_rule: Counter[str] = Counter()
+        self.alone = 0
+        """Failures while others succeeded: the item is at fault, not the service."""
+        self._successes = successes
+
+    def note(self, verdict: Verdict, successes: int) -> None:
+        self.ambiguous |= verdict.ambiguous
+        self.by_rule[verdict.rule] += 1
+        if verdict.is_outage and successes > self._successes:
+            self.alone += 1
+        self._successes = successes
+
+
+class RetryingTransport:
+    """Answers ``Transport`` for one family of calls, with its own health.
+
+    Every reply it returns is a success by the table. Raises ``CallFailed``, ``CallAgain``, ``StorageFull``,
+    ``SessionLost`` (upload chunks and queries), ``Draining``, and ``StopRun``, upon which the drain has begun.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        governor: Governor,
+        key_check: KeyCheck,
+        attempts: int | None,
+        patience: Patience,
+        drain: Drain,
+        observer: Observer,
+    ) -> None:
+        self._transport = transport
+        self._governor = governor
+        self._key_check = key_check
+        self._attempts = attempts
+        self._patience = patience
+        self._drain = drain
+        self._observer = observer
+        self._health = Health(patience)
+        self._refused = Breaker(patience.breaker_subjects)
+        self._rewritten = Breaker(patience.breaker_subjects)
+        self._opened = anyio.Event()
+
+    async def send(self, call: Call) -> Reply:
+        effort = _Effort(self._health.successes)
+        try:
+            while True:
+                reply, verdict, sent_at = await self._attempt(call, effort)
+                if reply is not None and verdict.action is Action.SUCCESS:
+                    return msgspec.structs.replace(reply, attempts=effort.sent, ambiguous=effort.ambiguous)
+                wait = await self._decide(call, verdict, effort, sent_at)
+                with self._drain.interruptible():
+                    await anyio.sleep(wait)
+        except StopRun as stop:
+            self._drain.begin(stop.exit_code, str(stop))
+            raise
+
+    async def _attempt(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
+        """Send once, when health and governor allow; tell them how it ended."""
+        while True:
+            await self._await_health(call)
+            async with self._governor.permit(call):
+                if self._health.admit(call.subject, anyio.current_time()) > 0:
+                    continue  # an outage began while this call waited for its permit
+                if self._drain.begun:
+                    raise Draining("a drain has begun")
+                return await self._send_once(call, effort)
+
+    async def _await_health(self, call: Call) -> None:
+        with self._drain.interruptible():
+            while (wait := self._health.admit(call.subject, anyio.current_time())) > 0:
+                with anyio.move_on_after(wait):
+                    await self._opened.wait()
+
+    async def _send_once(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
+        effort.sent += 1
+        sent_at = anyio.current_time()
+        reply: Reply | None = None
+        try:
+            reply = await self._transport.send(msgspec.structs.replace(call, attempt=effort.sent))
+            verdict = classify(call.route, reply)
+        except TransportFault as fault:
+            verdict = classify(call.route, fault)
+        except BaseException:
+            self._health.gave_up(call.subject, anyio.current_time())
+            raise
+        effort.note(verdict, self._health.successes)
+        now = anyio.current_time()
+        self._governor.observe(call, verdict, sent_at=sent_at, now=now)
+        self._note_health(call, verdict, sent_at, now)
+        return reply, verdict, sent_at
+
+    def _note_health(self, call: Call, verdict: Verdict, sent_at: float, now: float) -> None:
+        health = self._health
+        if verdict.signal.fault is None:
+            health.answered()
+        if not verdict.rewritten:
+            self._rewritten.reset()
+        if verdict.action is Action.SUCCESS:
+            if call.route in _PROVES_NOTHING:
+                return
+            self._refused.reset()
+            if health.succeeded(sent_at=sent_at):
+                self._opened.set()
+                self._opened = anyio.Event()
+        elif verdict.is_outage:
+            health.failed(call.subject, now, never_connected=verdict.never_connected)
+        else:
+            health.gave_up(call.subject, now)
+
+    async def _decide(self, call: Call, verdict: Verdict, effort: _Effort, sent_at: float) -> float:
+        """Seconds to wait before the next try; raises where there is none."""
+        self._break(call, verdict)
+        match verdict.action:
+            case Action.WAIT | Action.PROBE_DAY:
+                return self._wait_for_quota(call, verdict, sent_at)
+            case Action.PROBE_KEY:
+                return await self._confirm_key(call, verdict, effort)
+            case Action.STOP_EARLY:
+                raise StopEarly(verdict.message)
+            case Action.STOP_HUMAN:
+                raise StopForHuman(verdict.message)
+            case Action.PAUSE_STORAGE:
+                raise StorageFull(verdict.message)
+            case Action.QUERY | Action.RESTART:
+                self._check_hope()
+                raise SessionLost(verdict, charged=self._charges(verdict, effort))
+            case Action.RETRY:
+                return self._back_off(call, verdict, effort)
+            case _:
+                raise _end(call, verdict, effort)
+
+    def _wait_for_quota(self, call: Call, verdict: Verdict, sent_at: float) -> float:
+        """The gate is closed already (``Governor.observe``); a chunk's offset is asked for when it opens."""
+        now = anyio.current_time()
+        self._health.refused(now)
+        delay = verdict.signal.error.delay
+        seconds = delay.seconds if delay and delay.seconds is not None else 60.0
+        if verdict.action is Action.PROBE_DAY and self._health.day_refused(
+            sent_at=sent_at, now=now, delay_seconds=seconds
+        ):
+            raise StopEarly(verdict.message)
+        if delay and delay.absurd and self._health.refused_absurdly(sent_at=sent_at, now=now):
+            raise StopEarly(f"the quota seems used up for the day: {verdict.message}")
+        self._check_hope()
+        if call.route is Route.UPLOAD_CHUNK:
+            raise SessionLost(verdict, charged=False)
+        return 0.0
+
+    async def _confirm_key(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
+        if effort.by_rule[verdict.rule] >= (verdict.tries or 1) or await self._key_check.works(call) is False:
+            raise StopForHuman(verdict.message)
+        return self._pause(call, verdict, effort)
+
+    def _back_off(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
+        self._check_hope()
+        if self._charges(verdict, effort):
+            effort.charged += 1
+            exhausted = self._attempts is not None and effort.charged >= self._attempts
+            if exhausted or (verdict.tries is not None and effort.by_rule[verdict.rule] >= verdict.tries):
+                raise _end(call, verdict, effort)
+        return self._pause(call, verdict, effort)
+
+    def _charges(self, verdict: Verdict, effort: _Effort) -> bool:
+        """In an outage waiting is free, but not for an item that has failed twice while others succeeded."""
+        return not (verdict.is_outage and self._health.in_outage) or effort.alone >= 2
+
+    def _pause(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
+        wait = random.uniform(0, self._patience.backoff_cap(effort.sent))  # noqa: S311  # jitter, no secret
+        self._observer.notify(
+            Retrying(
+                route=call.route,
+                subject=call.subject,
+                cause=verdict.rule,
+                wait_seconds=wait,
+                message=verdict.message,
+            )
+        )
+        return wait
+
+    def _break(self, call: Call, verdict: Verdict) -> None:
+        """Stop where the same trouble meets item after item: then it is not theirs."""
+        if verdict.rewritten and self._rewritten.trips("", call.subject):
+            raise StopForHuman(f"something between here and the service rewrites its replies: {verdict.message}")
+        if verdict.rule == "no upload URL" and self._refused.trips(verdict.rule, call.subject):
+            raise StopForHuman("a proxy strips X-Goog-Upload-URL from replies; go round it or let the header pass")
+        if verdict.action in _BREAKABLE and self._refused.trips(verdict.message, call.subject):
+            raise StopForHuman(f"every item is refused alike, so it is not theirs: {verdict.message}")
+
+    def _check_hope(self) -> None:
+        if self._health.hopeless(anyio.current_time()):
+            minutes = round(self._patience.outage_seconds / 60)
+            raise StopEarly(f"long outage: nothing has succeeded for {minutes} minutes; run again later")
+
+
+def _end(call: Call, verdict: Verdict, effort: _Effort) -> CallAgain | CallFailed:
+    """How the item leaves this pass."""
+    failure = failure_of(call.route, verdict)
+    if reason := AGAIN.get(verdict.action):
+        names = file_names(call, verdict)
+        return CallAgain(reason, failure, file_names=names, attempts=effort.sent, ambiguous=effort.ambiguous)
+    return CallFailed(failure, attempts=effort.sent, ambiguous=effort.ambiguous)
+
+
+def failure_of(route: Route, verdict: Verdict) -> Failure:
+    """The ``Failure`` of an item that ends with ``verdict``."""
+    return Failure(
+        stage=_STAGES.get(route, "upload"),
+        kind=verdict.kind or "unclassified",
+        message=verdict.message,
+        retryable=verdict.retryable,
+        http_status=verdict.signal.status or None,
+        api_status=verdict.signal.error.status,
+    )
+
+
+def file_names(call: Call, verdict: Verdict) -> tuple[str, ...]:
+    """The files that a refusal speaks of: the one that was asked for, or the one that its message names."""
+    if call.route is Route.FILE_GET:
+        return (call.subject,)
+    return verdict.signal.named_files()
