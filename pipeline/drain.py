@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from anyio import CancelScope
+from anyio import CancelScope, Event
 
 from pipeline.errors import Draining, ExitCode
 
@@ -11,13 +11,14 @@ from pipeline.errors import Draining, ExitCode
 class Drain:
     """One per run. Begun by a signal, a deadline or a ``StopRun``; several causes may come together.
 
-    ``exit_code`` is the contract's first that holds of the causes: 5, then a signal's, then 3.
+    ``exit_code`` is the contract's first that holds of the causes: 2 or 5, then a signal's, then 3.
     """
 
     def __init__(self, on_begin: Callable[[str], None] = lambda _reason: None) -> None:
         self._on_begin = on_begin
         self._scopes: set[CancelScope] = set()
         self._causes: list[tuple[int, str]] = []
+        self._begun = Event()
 
     @property
     def begun(self) -> bool:
@@ -41,9 +42,14 @@ class Drain:
         first = not self._causes
         self._causes.append((exit_code, reason))
         if first:
+            self._begun.set()
             self._on_begin(reason)
             for scope in list(self._scopes):
                 scope.cancel()
+
+    async def wait(self) -> None:
+        """Return when it has begun."""
+        await self._begun.wait()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -61,6 +67,6 @@ class Drain:
 
     def _first(self) -> tuple[int, str] | None:
         def rank(cause: tuple[int, str]) -> int:
-            return {ExitCode.NEEDS_HUMAN: 0, ExitCode.STOPPED_EARLY: 2}.get(cause[0], 1)
+            return {ExitCode.USAGE: 0, ExitCode.NEEDS_HUMAN: 0, ExitCode.STOPPED_EARLY: 2}.get(cause[0], 1)
 
         return min(self._causes, key=rank, default=None)

@@ -69,7 +69,7 @@ class Retention:
                 return
         raise StopEarly(
             f"no room in the project's file storage for {sum(needs.values())} bytes after {self._wait_seconds:.0f} s; "
-            "free some with `pipeline files prune` or `pipeline files delete`, or run again later"
+            "free some with `pipeline files delete`, or run again later"
         )
 
     async def refuse(self, needs: Mapping[Content, int]) -> None:

@@ -1,0 +1,105 @@
+"""``pipeline files list|get|upload|delete``: the project's File API storage by hand."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from pipeline.compose import open_files
+from pipeline.config import CommandLine, endpoint, environment, read, required_key
+from pipeline.errors import Failure, ItemError, TryAgain
+from pipeline.gemini.api import FilesApi
+from pipeline.limits import Limits
+from pipeline.media.identify import identify
+from pipeline.records import Json, Media, RemoteFile
+
+
+def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **given: Any) -> None:
+    """Do ``verb``; failures of single files are told on stderr and make the exit code 1."""
+    config, _ = read(CommandLine(source="-", settings=settings), environment())
+    key = required_key(environment(), emulator_hint=False)
+
+    async def go() -> bool:
+        async with open_files(endpoint(config.endpoint, emulator=False), key) as files:
+            show = show_json if as_json else show_text
+            match verb:
+                case "list":
+                    async for file in files.list():
+                        show(file)
+                    return True
+                case "get":
+                    return await each([given["name"]], files.get, show)
+                case "upload":
+                    return await each(given["paths"], lambda path: upload(files, path), show)
+                case _:
+                    return await each(given["names"], files.delete, None)
+
+    sys.exit(0 if anyio.run(go) else 1)
+
+
+async def each(arguments: Any, act: Any, show: Any) -> bool:
+    """``act`` on each argument; whether all went well."""
+    well = True
+    for argument in arguments:
+        name = argument if isinstance(argument, Path) else resource_name(argument)
+        try:
+            result = await act(name)
+        except (ItemError, TryAgain) as error:
+            well = False
+            print(f"pipeline: {argument}: {error.failure.message}", file=sys.stderr)
+        else:
+            if show:
+                show(result)
+    return well
+
+
+async def upload(files: FilesApi, path: Path) -> RemoteFile:
+    """Identify the file by its bytes and upload it."""
+    found = await anyio.to_thread.run_sync(
+        partial(identify, str(path.resolve()), shown=str(path), max_bytes=Limits().file_bytes)
+    )
+    media = Media(
+        path=str(path),
+        location=str(path.resolve()),
+        mime_type=found.mime_type,
+        size_bytes=found.identity.size_bytes,
+        sha256=found.sha256,
+        identity=found.identity,
+    )
+    return await files.upload(media, progress=lambda _: None)
+
+
+def resource_name(argument: str) -> str:
+    """``files/abc`` for ``abc``, ``files/abc`` and the file's URI. Raises ``ItemError`` for anything else."""
+    name = "files/" + argument.rsplit("files/", 1)[-1]
+    if not name[6:].replace("-", "").isalnum() or not name.isascii():
+        raise ItemError(Failure(stage="upload", kind="invalid_request", message="is not the name of a file"))
+    return name
+
+
+def show_text(file: RemoteFile) -> None:
+    """One line for a person."""
+    expires = local(file.expires_at)
+    label = printable(file.display_name or "")
+    print(f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}")
+
+
+def show_json(file: RemoteFile) -> None:
+    """One JSON object a line."""
+    print(msgspec.json.encode(file).decode())
+
+
+def local(moment: datetime | None) -> str:
+    """Local time to the minute."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "unknown"
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters: a name must not command the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,148 @@
+"""The one page that joins the rooms: which streams connect them, who works where, and how passes follow one another."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.streams.memory import MemoryObjectSendStream
+
+from pipeline.activation.stage import ActivationRoom
+from pipeline.clock import Clock
+from pipeline.drain import Drain
+from pipeline.engine.worker import SideDoor, work
+from pipeline.errors import Draining, PipelineError, StopRun, UsageError
+from pipeline.generation.stage import GenerationRoom
+from pipeline.ledger.api import Ledger
+from pipeline.manifest.stage import ManifestRoom
+from pipeline.records import Item, Outcome, Ready, Uploaded
+from pipeline.results.stage import ResultsRoom
+from pipeline.retention.stage import Retention
+from pipeline.upload.stage import UploadRoom
+
+BUFFERED_ITEMS = 64
+"""Items that may lie between two rooms; they hold no media."""
+
+ITEMS_WAITING_FOR_ACTIVE = 512
+"""Items that may wait for their files at once: the size of the activation room."""
+
+ITEMS_PER_UPLOAD_LANE = 2
+"""Items in the upload room for each file that travels: one travels while another claims its space."""
+
+Feed = Callable[[MemoryObjectSendStream[Item], MemoryObjectSendStream[Outcome]], Awaitable[None]]
+"""Sends items, and outcomes of rows that can't become items; does not close the streams."""
+
+
+class Rooms(msgspec.Struct, frozen=True, kw_only=True):
+    """The rooms of a run, open."""
+
+    manifest: ManifestRoom
+    upload: UploadRoom
+    activation: ActivationRoom
+    generation: GenerationRoom
+    results: ResultsRoom
+    retention: Retention
+
+
+class Flow:
+    """One run through the rooms. ``run`` returns when every item is committed, or a drain has ended."""
+
+    def __init__(
+        self, *, rooms: Rooms, ledger: Ledger, drain: Drain, clock: Clock, uploads: int, concurrency: int
+    ) -> None:
+        self._rooms = rooms
+        self._ledger = ledger
+        self._drain = drain
+        self._clock = clock
+        self._upload_workers = uploads * ITEMS_PER_UPLOAD_LANE
+        self._generation_workers = concurrency
+        self._work = anyio.CancelScope()
+
+    def stop_now(self) -> None:
+        """Cancel what a drain would let end. Answers received are still committed."""
+        self._work.cancel()
+
+    async def run(self) -> None:
+        """First the source, then as many further passes as items ask for."""
+        rooms = self._rooms
+        async with anyio.create_task_group() as keepers:
+            keepers.start_soon(rooms.retention.run)
+            keepers.start_soon(rooms.activation.run)
+            try:
+                outcomes, committing = anyio.create_memory_object_stream[Outcome](BUFFERED_ITEMS)
+                async with anyio.create_task_group() as results:
+                    results.start_soon(rooms.results.run, committing)
+                    async with outcomes:
+                        with self._work:
+                            await self._passes(outcomes)
+            finally:
+                rooms.activation.close()
+                rooms.retention.close()
+
+    async def _passes(self, outcomes: MemoryObjectSendStream[Outcome]) -> None:
+        await self._pass(self._rooms.manifest.run, outcomes)
+        while not self._drain.begun:
+            left = self._ledger.requeued()
+            first = await anext(left, None)
+            if first is None:
+                return
+
+            async def feed(
+                items: MemoryObjectSendStream[Item], _: MemoryObjectSendStream[Outcome], first: Item = first.item
+            ) -> None:
+                await items.send(first)
+                async for requeued in left:  # noqa: B023 - the feed ends before the next round begins
+                    await items.send(requeued.item)
+
+            await self._pass(feed, outcomes)
+
+    async def _pass(self, feed: Feed, outcomes: MemoryObjectSendStream[Outcome]) -> None:
+        """Run ``feed`` through the rooms. A drain cuts the intake off; generation ends what it has sent."""
+        door = SideDoor(outcomes=outcomes, ledger=self._ledger, storage=self._rooms.retention, clock=self._clock)
+        worker = partial(work, door=door, drain=self._drain)
+        ready, asking = anyio.create_memory_object_stream[Ready](BUFFERED_ITEMS)
+        async with anyio.create_task_group() as generation:
+            async with asking:
+                for _ in range(self._generation_workers):
+                    generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, outcomes.clone())
+            async with ready:
+                with suppress(Draining), self._drain.interruptible():
+                    await self._intake(feed, ready, outcomes, worker)
+
+    async def _intake(
+        self,
+        feed: Feed,
+        ready: MemoryObjectSendStream[Ready],
+        outcomes: MemoryObjectSendStream[Outcome],
+        worker: Callable[..., Coroutine[Any, Any, None]],
+    ) -> None:
+        items, uploading = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
+        uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
+        async with self._rooms.upload as upload, anyio.create_task_group() as intake:
+            async with activating:
+                for _ in range(ITEMS_WAITING_FOR_ACTIVE):
+                    intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
+            async with uploading, uploaded:
+                for _ in range(self._upload_workers):
+                    intake.start_soon(worker, uploading.clone(), upload.handle, uploaded.clone())
+            async with items:
+                await self._fed(feed, items, outcomes)
+
+    async def _fed(
+        self, feed: Feed, items: MemoryObjectSendStream[Item], outcomes: MemoryObjectSendStream[Outcome]
+    ) -> None:
+        try:
+            await feed(items, outcomes)
+        except (StopRun, UsageError) as stop:
+            self._drain.begin(stop.exit_code, str(stop))
+
+
+def first_of_ours(error: BaseException) -> PipelineError | None:
+    """The first of our own errors inside ``error``, which may be a nest of groups."""
+    if isinstance(error, PipelineError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := first_of_ours(inner))), None)
+    return None

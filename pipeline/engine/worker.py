@@ -1,0 +1,110 @@
+"""What every worker does: take, handle, pass on; and where an item goes that can't be handled."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import anyio
+import msgspec
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.clock import Clock
+from pipeline.drain import Drain
+from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
+from pipeline.ledger.api import Ledger, Requeued
+from pipeline.records import Content, Item, Outcome, Placed, Ready, Status, Uploaded
+
+PASSES = {Again.NOT_ACTIVE: 3}
+"""How often an item may go round again for a reason; once for all others."""
+
+Travelling = Item | Uploaded | Ready
+U = TypeVar("U")
+Incoming = TypeVar("Incoming", bound=Travelling)
+
+
+class Storage(Protocol):
+    """The project's file storage."""
+
+    def release(self, contents: set[Content]) -> None:
+        """One item needs ``contents`` no more."""
+        ...
+
+    async def lost(self, names: tuple[str, ...]) -> None:
+        """These files are gone, or useless."""
+        ...
+
+
+class SideDoor:
+    """Where items go that can't go on: to the results, or round again in the next pass."""
+
+    def __init__(
+        self, *, outcomes: MemoryObjectSendStream[Outcome], ledger: Ledger, storage: Storage, clock: Clock
+    ) -> None:
+        self._outcomes = outcomes
+        self._ledger = ledger
+        self._storage = storage
+        self._clock = clock
+
+    async def failed(self, travelling: Travelling, error: ItemError | TryAgain) -> None:
+        """The item ends here."""
+        item, parts = item_of(travelling), parts_of(travelling)
+        now = self._clock.now()
+        outcome = Outcome(
+            subject=item,
+            status=Status.FAILED,
+            attempts=item.attempts_before + error.attempts,
+            ambiguous=error.ambiguous,
+            failure=error.failure,
+            parts=parts,
+            started_at=now if isinstance(travelling, Item) else travelling.started_at,
+            finished_at=now,
+        )
+        await self._outcomes.send(outcome)
+
+    async def again(self, travelling: Travelling, error: TryAgain) -> None:
+        """The item goes round once more, or ends here when it has done so before."""
+        await self._storage.lost(error.file_names if error.reason is not Again.NOT_ACTIVE else ())
+        item = item_of(travelling)
+        if item.again.count(error.reason) >= PASSES.get(error.reason, 1):
+            await self.failed(travelling, error)
+            return
+        attempts = item.attempts_before + error.attempts
+        item = msgspec.structs.replace(item, again=(*item.again, error.reason), attempts_before=attempts)
+        await self._ledger.requeue(Requeued(item=item, reason=error.reason, attempts=attempts))
+        self._storage.release({part.media.content for part in parts_of(travelling) if part.file})
+
+
+async def work(
+    receive: MemoryObjectReceiveStream[Incoming],
+    handle: Callable[[Incoming], Awaitable[U]],
+    send: MemoryObjectSendStream[U],
+    *,
+    door: SideDoor,
+    drain: Drain,
+) -> None:
+    """Handle what comes until the stream ends. Owns its ends of both streams."""
+    async with receive, send:
+        async for travelling in receive:
+            try:
+                handled = await handle(travelling)
+            except ItemError as error:
+                await door.failed(travelling, error)
+            except TryAgain as error:
+                await door.again(travelling, error)
+            except StopRun as stop:
+                drain.begin(stop.exit_code, str(stop))
+            except Draining:
+                pass  # the item is left for the next run
+            else:
+                # an outcome may have been paid for; whoever receives outcomes outlives the workers
+                with anyio.CancelScope(shield=isinstance(handled, Outcome)):
+                    await send.send(handled)
+
+
+def item_of(travelling: Travelling) -> Item:
+    """The item inside."""
+    return travelling if isinstance(travelling, Item) else travelling.item
+
+
+def parts_of(travelling: Travelling) -> tuple[Placed, ...]:
+    """How its media travel, where that is decided."""
+    return () if isinstance(travelling, Item) else travelling.parts

@@ -1,0 +1,99 @@
+"""Progress on stderr: tqdm bars on a terminal, plain lines elsewhere. The only file that imports tqdm."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Final, Never, Self, TextIO
+
+from tqdm import tqdm
+
+from pipeline.events import (
+    BytesUploaded,
+    CallEnded,
+    CallSent,
+    DrainBegan,
+    Event,
+    GateClosed,
+    ItemAdmitted,
+    ItemCommitted,
+    SourceRead,
+    Warned,
+)
+from pipeline.gemini.api import Route
+from pipeline.records import Status
+
+PLAIN_LINE_SECONDS: Final = 30.0
+"""Where stderr is no terminal, one line this often."""
+
+
+class Progress:
+    """The observer that shows a person how far the run is."""
+
+    def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._terminal = self._stream.isatty()
+        self._bar: tqdm[Never] | None = None
+        self._to_do = self._done = self._failed = self._in_flight = self._tokens = self._bytes = 0
+        self._said_at = time.monotonic()
+        self._total_known = False
+
+    def __enter__(self) -> Self:
+        if self._terminal and not self._quiet:
+            self._bar = tqdm(total=0, unit="item", file=self._stream, dynamic_ncols=True, smoothing=0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def notify(self, event: Event) -> None:
+        """Show ``event``."""
+        match event:
+            case ItemAdmitted(decision="send" | "rejected" | "held" | "duplicate"):
+                self._to_do += 1
+            case ItemCommitted():
+                self._done += 1
+                self._failed += event.status != Status.SUCCEEDED
+                self._tokens += event.total_tokens
+                self._advance()
+            case CallSent(route=Route.GENERATE):
+                self._in_flight += 1
+            case CallEnded(route=Route.GENERATE):
+                self._in_flight -= 1
+            case BytesUploaded():
+                self._bytes += event.size_bytes
+            case SourceRead():
+                self._total_known = True
+            case Warned() | GateClosed():
+                self.say(event.message)
+            case DrainBegan():
+                self.say(f"{event.reason}; finishing what is in flight")
+
+    def say(self, sentence: str) -> None:
+        """One sentence, without tearing the bar."""
+        if self._quiet:
+            return
+        safe = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in sentence)
+        if self._bar:
+            self._bar.write(safe, file=self._stream)
+        else:
+            print(safe, file=self._stream, flush=True)
+
+    def _advance(self) -> None:
+        if self._bar:
+            self._bar.total = self._to_do
+            self._bar.set_postfix_str(self._figures(), refresh=False)
+            self._bar.update(1)
+        elif not self._quiet and time.monotonic() - self._said_at >= PLAIN_LINE_SECONDS:
+            self._said_at = time.monotonic()
+            of = f" of {self._to_do}" if self._total_known else ""
+            self.say(f"{self._done}{of} items, {self._figures()}")
+
+    def _figures(self) -> str:
+        return (
+            f"{self._bytes / 1e6:.1f} MB up, {self._in_flight} in flight, "
+            f"{self._failed} failed, {self._tokens:,} tokens"
+        )

@@ -1,0 +1,177 @@
+"""Counts what happens in a run and sums it up: summary.json, ``--json`` and the exit code."""
+
+from collections import Counter
+from datetime import datetime
+
+import msgspec
+
+from pipeline.clock import timestamp
+from pipeline.errors import ExitCode
+from pipeline.events import (
+    BytesUploaded,
+    CallEnded,
+    CallSent,
+    Event,
+    ItemAdmitted,
+    ItemCommitted,
+    Retrying,
+    SourceRead,
+)
+from pipeline.gemini.api import Route
+from pipeline.records import Status, Usage
+
+ADMITTED_UNCHANGED = frozenset({"unchanged", "kept"})
+ADMITTED_FAILED_BEFORE = frozenset({"failed_before"})
+ADMITTED_FOR_A_LINE = frozenset({"send", "rejected", "held", "duplicate"})
+"""Decisions that end in a new line of this run, unless it is stopped."""
+
+
+class ItemCounts(msgspec.Struct, kw_only=True):
+    """``items`` of the summary.
+
+    Every item of SOURCE that was met is in exactly one of succeeded, failed_now, blocked (by this run),
+    unchanged (done before), failed_before (failed or blocked before and not tried again) and left.
+    """
+
+    total: int = 0
+    succeeded: int = 0
+    failed_now: int = 0
+    failed_before: int = 0
+    blocked: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    removed: int = 0
+    left: int = 0
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """``summary.json`` and the object of ``--json``; fields may be added, none is renamed."""
+
+    exit_code: int = ExitCode.OK
+    reason: str = ""
+    source: str
+    output: str
+    backend: str
+    model: str
+    items: ItemCounts
+    errors: dict[str, int]
+    skipped: dict[str, int]
+    requests: int = 0
+    retries: int = 0
+    refused: int = 0
+    in_doubt: list[str]
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    bytes_uploaded: int = 0
+    wall_seconds: float = 0.0
+    started_at: str
+    finished_at: str
+
+
+class Counting:
+    """The observer that counts. Requests, retries and refusals (429) are those of generate calls."""
+
+    def __init__(self) -> None:
+        self.items = ItemCounts()
+        self.errors: Counter[str] = Counter()
+        self.skipped: dict[str, int] = {}
+        self.requests = self.retries = self.refused = 0
+        self.bytes_uploaded = 0
+        self.usage = Usage()
+        self.read_to_end = False
+
+    def notify(self, event: Event) -> None:
+        """Count ``event``."""
+        match event:
+            case ItemAdmitted():
+                self._admitted(event.decision)
+            case ItemCommitted():
+                self._committed(event)
+            case CallSent(route=Route.GENERATE):
+                self.requests += 1
+            case CallEnded(route=Route.GENERATE, status=429):
+                self.refused += 1
+            case Retrying(route=Route.GENERATE):
+                self.retries += 1
+            case BytesUploaded():
+                self.bytes_uploaded += event.size_bytes
+            case SourceRead():
+                self.read_to_end = True
+                self.skipped = event.skipped
+                self.items.skipped = sum(event.skipped.values())
+
+    def _admitted(self, decision: str) -> None:
+        if decision == "beyond_limit":
+            return
+        self.items.total += 1
+        if decision in ADMITTED_UNCHANGED:
+            self.items.unchanged += 1
+        elif decision in ADMITTED_FAILED_BEFORE:
+            self.items.failed_before += 1
+        else:
+            self.items.left += 1
+
+    def _committed(self, event: ItemCommitted) -> None:
+        self.items.left -= 1
+        if event.status == Status.SUCCEEDED:
+            self.items.succeeded += 1
+        elif event.status == Status.BLOCKED:
+            self.items.blocked += 1
+        else:
+            self.items.failed_now += 1
+        if event.kind:
+            self.errors[event.kind] += 1
+        self.usage += Usage(
+            prompt_tokens=event.prompt_tokens,
+            output_tokens=event.output_tokens,
+            thoughts_tokens=event.thoughts_tokens,
+            cached_tokens=event.cached_tokens,
+            total_tokens=event.total_tokens,
+        )
+
+    def exit_code(self) -> int:
+        """The exit code of a run that nothing has stopped."""
+        items = self.items
+        return ExitCode.SOME_FAILED if items.failed_now or items.failed_before or items.blocked else ExitCode.OK
+
+    def summary(
+        self,
+        *,
+        source: str,
+        output: str,
+        backend: str,
+        model: str,
+        in_doubt: list[str],
+        removed: int,
+        started_at: datetime,
+        finished_at: datetime,
+    ) -> Summary:
+        """What is known now, as the summary of a run that nothing has stopped."""
+        self.items.removed = removed
+        return Summary(
+            exit_code=self.exit_code(),
+            reason=self.sentence(),
+            source=source,
+            output=output,
+            backend=backend,
+            model=model,
+            items=self.items,
+            errors=dict(self.errors.most_common()),
+            skipped=self.skipped,
+            requests=self.requests,
+            retries=self.retries,
+            refused=self.refused,
+            in_doubt=in_doubt,
+            usage=self.usage,
+            bytes_uploaded=self.bytes_uploaded,
+            wall_seconds=round((finished_at - started_at).total_seconds(), 3),
+            started_at=timestamp(started_at),
+            finished_at=timestamp(finished_at),
+        )
+
+    def sentence(self) -> str:
+        """One sentence about the items."""
+        items = self.items
+        bad = items.failed_now + items.failed_before + items.blocked
+        good = items.succeeded + items.unchanged
+        return f"{good} of {items.total} items succeeded" + (f", {bad} failed or were blocked" if bad else "")

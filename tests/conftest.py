@@ -1,0 +1,14 @@
+"""What every test stands on: no key from the environment, and Hypothesis that minds a busy machine."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("shared_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared_machine")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may find a key, an endpoint or a proxy that happens to be set."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,65 @@
+"""Which PROCESSING file is asked about when."""
+
+from pipeline.activation.schedule import Schedule
+
+
+def simulate(
+    schedule: Schedule, processing_seconds: dict[str, float], mime_type: str = "video/mp4"
+) -> tuple[int, dict[str, float]]:
+    """Ask as the schedule says, in virtual time from 0; returns calls made and when each file was found ACTIVE."""
+    now, calls, found = 0.0, 0, {}
+    for name in processing_seconds:
+        schedule.add(name, mime_type=mime_type, now=now)
+    while len(schedule):
+        due_at = schedule.next_due_at()
+        assert due_at is not None
+        now = max(now, due_at)
+        for name in schedule.due(now):
+            calls += 1
+            if now >= processing_seconds[name]:
+                schedule.active(name, now)
+                found[name] = now
+            else:
+                schedule.still_processing(name, now)
+    return calls, found
+
+
+def test_forty_videos_cost_few_calls_and_are_found_soon() -> None:
+    """Forty files of five seconds cost fewer than two calls each and are found at most a third late."""
+    calls, found = simulate(Schedule(), {f"files/{n}": 5.0 for n in range(40)})
+    assert calls < 80
+    assert max(found.values()) <= 5.0 * 1.33
+
+
+def test_what_was_learnt_makes_the_next_ones_cheap() -> None:
+    """Once a type's time is known, a file of it costs about one call."""
+    schedule = Schedule()
+    simulate(schedule, {"files/first": 5.0})
+    calls, _ = simulate(schedule, {f"files/{n}": 5.0 for n in range(20)})
+    assert calls <= 40
+
+
+def test_a_stuck_scout_does_not_hold_up_files_of_another_type() -> None:
+    """Scouts are chosen by type: videos that never end leave images alone."""
+    schedule = Schedule()
+    for n in range(3):
+        schedule.add(f"files/v{n}", mime_type="video/mp4", now=0.0)
+    schedule.add("files/i", mime_type="image/png", now=0.0)
+    assert schedule.due(0.5) == ["files/v0", "files/v1", "files/i"]
+
+
+def test_when_a_scout_gives_up_another_takes_its_place() -> None:
+    """A dropped scout's place goes to the next file of its type."""
+    schedule = Schedule()
+    for n in range(3):
+        schedule.add(f"files/v{n}", mime_type="video/mp4", now=0.0)
+    schedule.drop("files/v0")
+    assert "files/v2" in schedule.due(1.0)
+
+
+def test_intervals_grow_with_age_and_are_bounded() -> None:
+    """An old file is asked about every fifteen seconds, not ever more rarely."""
+    schedule = Schedule()
+    schedule.add("files/v", mime_type="video/mp4", now=0.0)
+    schedule.still_processing("files/v", 800.0)
+    assert schedule.next_due_at() == 815.0
