@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from anyio import CancelScope
 from anyio.to_thread import run_sync
 
 from pipeline.errors import StopForHuman
@@ -48,11 +49,14 @@ async def open_sqlite_ledger(
     connection, warning = await run_sync(store.open_store, path)
     if warning:
         warn(warning)
-    with closing(connection), closing(store.open_reader(path)) as reader:
-        ledger = SqliteLedger(path, connection, reader, endpoint=endpoint, key_hash=key_hash)
-        async with ledger.committer.running():
-            yield ledger
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        with closing(store.open_reader(path)) as reader:
+            ledger = SqliteLedger(path, connection, reader, endpoint=endpoint, key_hash=key_hash)
+            async with ledger.committer.running():
+                yield ledger
+    finally:
+        with CancelScope(shield=True):
+            await run_sync(store.close_store, connection)
 
 
 class SqliteIdentities:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -36,6 +37,13 @@ def open_store(path: Path) -> tuple[sqlite3.Connection, str | None]:
         reason = "is damaged"
     aside = _move_aside(path)
     return _open(path), f"{path.name} {reason}: moved to {aside.name} and rebuilt from results.jsonl"
+
+
+def close_store(connection: sqlite3.Connection) -> None:
+    """Put everything into the one file, if that can be done now: the WAL is as good until the next time."""
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,144 @@
+"""An outcome becomes one line of results.jsonl, and a line becomes what the ledger knows of it; pure."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from pipeline.clock import timestamp
+from pipeline.errors import Failure
+from pipeline.ledger.api import Mark
+from pipeline.records import Answer, Item, Json, MediaRecord, Outcome, Rejected, ResultLine, Status
+
+EMULATOR = "emulator"
+AMBIGUOUS_RUNS_ALLOWED = 3
+
+_WRONG_ROW_KEY = re.compile(r"(?:.*#)?line:\d+", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def line_of(outcome: Outcome, backend: str) -> ResultLine:
+    """The result line of an outcome."""
+    subject = outcome.subject
+    answer = outcome.answer or Answer()
+    ambiguous_runs, failure = _weigh(outcome)
+    return ResultLine(
+        key=subject.key,
+        status=outcome.status,
+        text=answer.text,
+        data=answer.data,
+        media=_media_records(outcome),
+        model=subject.model,
+        model_version=answer.model_version,
+        response_id=answer.response_id,
+        finish_reason=answer.finish_reason,
+        safety_ratings=answer.safety_ratings,
+        usage=answer.usage,
+        attempts=outcome.attempts,
+        template=subject.template,
+        prompt_sha256=subject.prompt_sha256,
+        fingerprint=subject.fingerprint,
+        backend=backend,
+        line=subject.line,
+        started_at=timestamp(outcome.started_at),
+        finished_at=timestamp(outcome.finished_at),
+        error=failure,
+        ambiguous_runs=ambiguous_runs,
+    )
+
+
+def encode(line: ResultLine) -> bytes:
+    """The line's bytes with its newline. JSON escapes every line break inside strings, and knows no NaN."""
+    try:
+        return msgspec.json.encode(line) + b"\n"
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(line))) + b"\n"
+
+
+def mark_of(line: bytes, offset: int) -> Mark:
+    """What the ledger knows of a line (without its newline) that starts at ``offset``.
+
+    Raises ``msgspec.DecodeError`` (``ValidationError`` is one) or ``UnicodeDecodeError`` where it is no whole record.
+    """
+    known = _DECODER.decode(line)
+    error = known.error
+    return Mark(
+        key=known.key,
+        status=known.status,
+        fingerprint=known.fingerprint,
+        kind=error.kind if error else None,
+        retryable=error.retryable if error else False,
+        emulated=known.backend == EMULATOR,
+        offset=offset,
+        size_bytes=len(line) + 1,
+        ambiguous_runs=known.ambiguous_runs,
+        media_sha256=_media_digest(known.media),
+        wrong_row=bool(error and error.stage == "manifest" and _WRONG_ROW_KEY.fullmatch(known.key)),
+    )
+
+
+class _KnownMedia(msgspec.Struct):
+    sha256: str | None = None
+
+
+class _KnownError(msgspec.Struct):
+    stage: str
+    kind: str
+    retryable: bool
+
+
+class _Known(msgspec.Struct):
+    """The fields of a line that decide about its item; the others are only looked over."""
+
+    key: str
+    status: Status
+    backend: str
+    fingerprint: str | None = None
+    media: list[_KnownMedia] = []
+    error: _KnownError | None = None
+    ambiguous_runs: int = 0
+
+
+_DECODER = msgspec.json.Decoder(_Known)
+
+
+def _weigh(outcome: Outcome) -> tuple[int, Failure | None]:
+    """How many runs have now lost the item to ambiguous faults, and its failure: permanent once they are too many."""
+    failure = outcome.failure
+    if failure is None or not failure.retryable:
+        return 0, failure
+    before = outcome.subject.ambiguous_runs if isinstance(outcome.subject, Item) else 0
+    runs = before + outcome.ambiguous
+    if runs >= AMBIGUOUS_RUNS_ALLOWED:
+        failure = msgspec.structs.replace(failure, retryable=False)
+    return runs, failure
+
+
+def _media_records(outcome: Outcome) -> tuple[MediaRecord, ...]:
+    subject = outcome.subject
+    via = ["files" if part.file else "inline" for part in outcome.parts] or [None] * len(subject.media)
+    known = [
+        MediaRecord(path=m.path, mime_type=m.mime_type, size_bytes=m.size_bytes, sha256=m.sha256, via=how)
+        for m, how in zip(subject.media, via, strict=True)
+    ]
+    unknown = subject.paths if isinstance(subject, Rejected) else ()
+    return (*known, *(MediaRecord(path=path) for path in unknown))
+
+
+def _media_digest(media: Sequence[_KnownMedia]) -> str | None:
+    hashes = [medium.sha256 for medium in media if medium.sha256 is not None]
+    if len(hashes) < len(media):
+        return None
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _without_surrogates(value: Json) -> Json:
+    """``value`` with every lone surrogate, which UTF-8 has no bytes for, replaced by U+FFFD."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(element) for element in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(element) for name, element in value.items()}
+    return value

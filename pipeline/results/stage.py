@@ -1,0 +1,106 @@
+"""ROOM 5: outcomes in, durable lines on disk; the only writer of results.jsonl.
+
+Group commit comes naturally here: while one batch is being written the stream fills with the next.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import anyio
+from anyio import CancelScope, CapacityLimiter, EndOfStream, WouldBlock, get_cancelled_exc_class
+from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.to_thread import run_sync
+
+from pipeline.errors import StopForHuman
+from pipeline.events import ItemCommitted, Observer
+from pipeline.records import Outcome, ResultLine
+from pipeline.results.record import encode, line_of, mark_of
+from pipeline.results.run_folder import RunFolder
+
+BATCH_BYTES = 8 * 1024 * 1024
+COMMIT_DEADLINE_SECONDS = 120.0
+
+
+class _Entry(NamedTuple):
+    outcome: Outcome
+    line: ResultLine
+    data: bytes
+
+
+class ResultsRoom:
+    """Commits outcomes: line durable, then ledger, then acknowledgement."""
+
+    def __init__(
+        self, folder: RunFolder, *, backend: str, observer: Observer, on_committed: Callable[[Outcome], None]
+    ) -> None:
+        self._results = folder.results
+        self._ledger = folder.ledger
+        self._backend = backend
+        self._observer = observer
+        self._on_committed = on_committed
+        self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
+
+    async def run(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> None:
+        """Commit until the stream ends. A commit that fails ends the run.
+
+        When cancelled, what already waits is committed first: those answers were paid for.
+        """
+        async with outcomes:
+            try:
+                async for outcome in outcomes:
+                    await self._commit([self._entry(outcome), *self._waiting(outcomes)])
+            except get_cancelled_exc_class():
+                while batch := self._waiting(outcomes):
+                    await self._commit(batch)
+                raise
+
+    def _entry(self, outcome: Outcome) -> _Entry:
+        line = line_of(outcome, self._backend)
+        return _Entry(outcome, line, encode(line))
+
+    def _waiting(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> list[_Entry]:
+        """What can be had at once, of about ``BATCH_BYTES`` at most."""
+        entries: list[_Entry] = []
+        size_bytes = 0
+        while size_bytes < BATCH_BYTES:
+            try:
+                entry = self._entry(outcomes.receive_nowait())
+            except (WouldBlock, EndOfStream):
+                break
+            entries.append(entry)
+            size_bytes += len(entry.data)
+        return entries
+
+    async def _commit(self, batch: list[_Entry]) -> None:
+        with CancelScope(shield=True, deadline=anyio.current_time() + COMMIT_DEADLINE_SECONDS) as scope:
+            start = self._results.end
+            lines = [entry.data for entry in batch]
+            await run_sync(self._results.append, lines, abandon_on_cancel=True, limiter=self._thread)
+            marks = []
+            for data in lines:
+                marks.append(mark_of(data[:-1], start))
+                start += len(data)
+            await self._ledger.mark(marks, self._results.offset())
+        if scope.cancelled_caught:
+            silence = f"no answer from the disk for {COMMIT_DEADLINE_SECONDS:g} s"
+            raise StopForHuman(f"{self._results.path}: {silence}: see to it, then run again")
+        for entry in batch:
+            self._observer.notify(_committed(entry))
+            self._on_committed(entry.outcome)
+
+
+def _committed(entry: _Entry) -> ItemCommitted:
+    line, usage = entry.line, entry.line.usage
+    return ItemCommitted(
+        key=line.key,
+        status=line.status,
+        kind=line.error.kind if line.error else None,
+        message=line.error.message if line.error else None,
+        attempts=line.attempts,
+        prompt_tokens=usage.prompt_tokens,
+        output_tokens=usage.output_tokens,
+        thoughts_tokens=usage.thoughts_tokens,
+        cached_tokens=usage.cached_tokens,
+        total_tokens=usage.total_tokens,
+        seconds=(entry.outcome.finished_at - entry.outcome.started_at).total_seconds(),
+    )
