@@ -24,16 +24,15 @@ Reader = Callable[[Any, str, Violations], Any]
 
 _TYPE_URL = "type.googleapis.com/google.ai.generativelanguage.v1beta"
 _DURATION = re.compile(r"-?\d{1,12}(\.\d{1,9})?s")
+# The front end takes single quotes too, and the guide's own upload sample writes {'file': {'display_name': ...}}.
+_SINGLE_QUOTED = re.compile(rb"""\"(?:[^"\\]|\\.)*"|'(?P<single>(?:[^'\\]|\\.)*)'""", re.DOTALL)
 _URL_SAFE = str.maketrans("-_", "+/")
 _QUOTED_CHARACTERS = 100
 
 
 def read(kind: type[M], raw: bytes) -> M:
     """``raw`` as a ``kind``; refused with every violation in one 400."""
-    try:
-        value = msgspec.json.decode(raw) if raw else {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise Refusal(api_errors.invalid_argument(f"Invalid JSON payload received. {problem}")) from problem
+    value = _decode(raw) if raw else {}
     violations: Violations = []
     if isinstance(value, dict):
         message: M = _message_reader(kind)(value, "", violations)
@@ -42,6 +41,22 @@ def read(kind: type[M], raw: bytes) -> M:
     if violations:
         raise Refusal(api_errors.bad_fields(violations))
     return message
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        try:
+            return msgspec.json.decode(_SINGLE_QUOTED.sub(_double_quoted, raw))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Refusal(api_errors.invalid_argument(f"Invalid JSON payload received. {problem}")) from problem
+
+
+def _double_quoted(match: re.Match[bytes]) -> bytes:
+    if match["single"] is None:
+        return match[0]
+    return b'"' + match["single"].replace(b"\\'", b"'").replace(b'"', b'\\"') + b'"'
 
 
 def camel(name: str) -> str:
