@@ -117,10 +117,10 @@ def _weigh(outcome: Outcome) -> tuple[int, Failure | None]:
 
 def _media_records(outcome: Outcome) -> tuple[MediaRecord, ...]:
     subject = outcome.subject
-    via = ["files" if part.file else "inline" for part in outcome.parts] or [None] * len(subject.media)
+    how: Sequence[str | None] = ["files" if part.file else "inline" for part in outcome.parts]
     known = [
-        MediaRecord(path=m.path, mime_type=m.mime_type, size_bytes=m.size_bytes, sha256=m.sha256, via=how)
-        for m, how in zip(subject.media, via, strict=True)
+        MediaRecord(path=m.path, mime_type=m.mime_type, size_bytes=m.size_bytes, sha256=m.sha256, via=via)
+        for m, via in zip(subject.media, how or [None] * len(subject.media), strict=True)
     ]
     unknown = subject.paths if isinstance(subject, Rejected) else ()
     return (*known, *(MediaRecord(path=path) for path in unknown))

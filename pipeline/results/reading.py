@@ -1,0 +1,119 @@
+"""What results.jsonl says at this moment, for ``pipeline status``: without a ledger, and while a run goes on."""
+
+import fcntl
+import mmap
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from pipeline.records import Status, Usage
+from pipeline.results.record import EMULATOR
+from pipeline.results.results_file import NAME
+from pipeline.results.run_folder import LEDGER, LOCK
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run folder stands. ``failed`` counts by kind, ``usage`` sums over the current lines."""
+
+    run_is_on: bool
+    succeeded: int
+    blocked: int
+    failed: dict[str, int]
+    retryable: int
+    emulated: int
+    usage: Usage
+    in_doubt: list[str]
+
+
+class OpenIntents(Protocol):
+    """Asks the ledger at a path for calls whose fate is unknown (``ledger.peek``)."""
+
+    def __call__(self, path: Path, *, run_is_on: bool) -> list[str]:
+        """Keys, sorted."""
+        ...
+
+
+class _Error(msgspec.Struct):
+    kind: str
+    retryable: bool
+
+
+class _Line(msgspec.Struct):
+    key: str
+    status: Status
+    backend: str
+    usage: Usage = Usage()
+    error: _Error | None = None
+
+
+def standing(folder: Path, *, open_intents: OpenIntents) -> Standing:
+    """Read the folder as it is now. A line that is being written, or is damaged, is passed over."""
+    decode = msgspec.json.Decoder(_Line).decode
+    statuses: Counter[Status] = Counter()
+    kinds: Counter[str] = Counter()
+    retryable = emulated = 0
+    usage = Usage()
+    keys: set[int] = set()
+    for raw in lines_backwards(folder / NAME):
+        try:
+            line = decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if hash(line.key) in keys:
+            continue  # a later line of the key has been counted
+        keys.add(hash(line.key))
+        statuses[line.status] += 1
+        emulated += line.backend == EMULATOR
+        usage += line.usage
+        if line.error and line.status is Status.FAILED:
+            kinds[line.error.kind] += 1
+            retryable += line.error.retryable
+    run_is_on = is_held(folder / LOCK)
+    return Standing(
+        run_is_on=run_is_on,
+        succeeded=statuses[Status.SUCCEEDED],
+        blocked=statuses[Status.BLOCKED],
+        failed=dict(kinds.most_common()),
+        retryable=retryable,
+        emulated=emulated,
+        usage=usage,
+        in_doubt=open_intents(folder / LEDGER, run_is_on=run_is_on),
+    )
+
+
+def lines_backwards(path: Path) -> Iterator[bytes]:
+    """Every ended line, the last first; none where there is no file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        if not os.fstat(fd).st_size:
+            return
+        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n")
+            while end >= 0:
+                start = content.rfind(b"\n", 0, end)
+                yield content[start + 1 : end]
+                end = start
+    finally:
+        os.close(fd)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a run holds the folder."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
