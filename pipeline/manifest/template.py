@@ -73,17 +73,17 @@ class Template:
             raise UsageError(f"{called}{f', line {line}' if line else ''}: {error}") from None
         except RecursionError:
             raise UsageError(f"{called} is nested too deeply") from None
-        self._constant = None
+        self.constant: Rendered | None = None
         if all(isinstance(node, nodes.Output | nodes.TemplateData) for node in tree.find_all(nodes.Node)):
-            self._constant = self.render({})
+            self.constant = self.render({})
 
     def render(self, variables: Mapping[str, Json], media: Sequence[Mapping[str, Json]] = ()) -> Rendered:
         """The prompt, and labels where there is more than one medium and the template makes them.
 
         Raises ``ItemError`` of kind template_error.
         """
-        if self._constant is not None:
-            return self._constant
+        if self.constant is not None:
+            return self.constant
         try:
             return self._render(variables, media)
         except ItemError:
