@@ -25,6 +25,9 @@ from pipeline.spec import EndpointSpec, GenerationSpec, QuotaSpec, UploadSpec
 _SPARE_CONNECTIONS = 32
 """For polls, deletions and checks beside uploads and generation."""
 
+_CALL_ATTEMPTS = 6
+"""Tries of a deletion or of a page of the list."""
+
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
     """An open client."""
@@ -79,7 +82,8 @@ async def open_client(
             )
 
         uploads = family(governor(), attempts=upload.attempts, parallel=upload.uploads)
-        calls = family(governor(), attempts=None, parallel=upload.uploads)
+        polls = family(governor(), attempts=None, parallel=upload.uploads)
+        calls = family(governor(), attempts=_CALL_ATTEMPTS, parallel=upload.uploads)
         generate = family(
             governor(generation.concurrency, quota),
             attempts=generation.attempts,
@@ -88,7 +92,13 @@ async def open_client(
         )
         yield Client(
             files=FilesClient(
-                uploads=uploads, calls=calls, endpoint=endpoint, spec=upload, patience=patience, drain=drain
+                uploads=uploads,
+                polls=polls,
+                calls=calls,
+                endpoint=endpoint,
+                spec=upload,
+                patience=patience,
+                drain=drain,
             ),
             models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation),
         )

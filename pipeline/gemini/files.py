@@ -24,12 +24,13 @@ _UPLOADS_MAX = 3
 
 
 class FilesClient:
-    """Answers ``FilesApi``. ``uploads`` carries the sessions, ``calls`` everything else: their healths differ."""
+    """Answers ``FilesApi``. ``uploads`` carries the sessions, ``polls`` asks without end, ``calls`` a few times."""
 
     def __init__(
         self,
         *,
         uploads: Transport,
+        polls: Transport,
         calls: Transport,
         endpoint: EndpointSpec,
         spec: UploadSpec,
@@ -37,6 +38,7 @@ class FilesClient:
         drain: Drain,
     ) -> None:
         self._uploads = uploads
+        self._polls = polls
         self._calls = calls
         self._endpoint = endpoint
         self._spec = spec
@@ -71,7 +73,7 @@ class FilesClient:
             raise ItemError(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
 
     async def get(self, name: str) -> RemoteFile:
-        reply = await self._send(Route.FILE_GET, "GET", name)
+        reply = await self._send(self._polls, Route.FILE_GET, "GET", name)
         file = decode_file(decode_object(reply.body))
         if file is None:
             message = f"files.get of {name} told of no file"
@@ -80,7 +82,7 @@ class FilesClient:
         return file
 
     async def delete(self, name: str) -> None:
-        await self._send(Route.FILE_DELETE, "DELETE", name)
+        await self._send(self._calls, Route.FILE_DELETE, "DELETE", name)
 
     async def list(self) -> AsyncIterator[RemoteFile]:
         token: str | None = ""
@@ -97,11 +99,11 @@ class FilesClient:
             token = following if isinstance(following, str) and following not in seen else None
             seen.add(token or "")
 
-    async def _send(self, route: Route, method: str, name: str) -> Reply:
+    async def _send(self, transport: Transport, route: Route, method: str, name: str) -> Reply:
         if not FILE_NAME.fullmatch(name):
             message = f"not the name of a file, which looks like files/abc-123: {name[:80]!r}"
             raise ItemError(Failure(stage="upload", kind="invalid_request", message=message))
-        return await self._calls.send(_call(route, method, f"{self._endpoint.api_version}/{name}", name))
+        return await transport.send(_call(route, method, f"{self._endpoint.api_version}/{name}", name))
 
     async def _discard(self, name: str) -> None:
         """Free a file that nobody will use; where that fails, the service does it in two days."""

@@ -123,7 +123,9 @@ class Upload:
                     return None
                 standing, reached = asked, asked.received if asked.received is not None else -1
             if standing.status == "final":
-                if standing.file is None:
+                if standing.file:
+                    self._take(self._source.size_bytes)
+                else:
                     await self._end_fruitless("the upload ended without telling of a file")
                 return standing.file
             if standing.status != "active" or not offset <= reached <= self._source.size_bytes:
