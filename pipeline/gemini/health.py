@@ -79,7 +79,7 @@ class Health:
         self._failing_since = self._refused_since = math.inf
         self._connect_faults = self._probes = self._absurd = 0
         self._prober = None
-        if self._day_since is not None and sent_at < self._day_since:
+        if self._day_since is not None and sent_at <= self._day_since:
             return False
         self._day_since = None
         return waited
@@ -101,7 +101,7 @@ class Health:
 
     def refused_absurdly(self, *, sent_at: float, now: float) -> bool:
         """The refusal's delay can't be believed; tells whether that has happened too often in a row."""
-        if sent_at >= self._absurd_at:
+        if sent_at > self._absurd_at:
             self._absurd += 1
             self._absurd_at = now
         return self._absurd >= self._patience.absurd_delays
@@ -109,7 +109,7 @@ class Health:
     def day_refused(self, *, sent_at: float, now: float, delay_seconds: float) -> bool:
         """A daily quota is named beside one of minutes; tells whether the probe has now confirmed it."""
         if self._day_since is not None:
-            return sent_at >= self._day_since
+            return sent_at > self._day_since
         self._day_since = now
         self._prober = None
         self._next_probe = now + delay_seconds

@@ -52,7 +52,7 @@ class Gate:
         """The service refused a call sent ``sent_at``: close for its delay, or for a growing while where it names
         none. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
         if delay_seconds is None:
-            if sent_at >= self._closed_at:
+            if sent_at > self._closed_at:
                 self._refusals += 1
                 self._closed_at = now
             delay_seconds = min(GATE_MAX_SECONDS, GATE_SECONDS * 2.0 ** min(self._refusals - 1, 10))
