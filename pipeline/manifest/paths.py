@@ -16,6 +16,7 @@ from pipeline.manifest.entry import failed
 from pipeline.manifest.globs import expand, is_pattern, natural_path_key
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CACHED_LOCATIONS: Final = 65_536
 _CACHED_FOLDERS: Final = 16_384
 _CACHED_PATTERNS: Final = 64
 
@@ -30,6 +31,8 @@ class Confinement:
         self._root = os.path.realpath(root)
         self._allowed = tuple(dict.fromkeys((self._root, *(os.path.realpath(path) for path in media_roots))))
         self._most_files = most_files
+        # a location stays confined while it is cached: what is opened there may not be a symlink (O_NOFOLLOW)
+        self._location = lru_cache(maxsize=_CACHED_LOCATIONS)(self._locate)
         self._folder = lru_cache(maxsize=_CACHED_FOLDERS)(self._resolve_folder)
         self._pattern = lru_cache(maxsize=_CACHED_PATTERNS)(self._expand)
 
@@ -38,20 +41,20 @@ class Confinement:
 
         Raises ``ItemError`` of kind unsupported_source, outside_root, missing_file, too_many_images or bad_row.
         """
-        if url := _URL.match(path):
+        if "://" in path and (url := _URL.match(path)):
             raise failed("unsupported_source", f"{url[1].lower()}:// sources are not supported yet: {path}")
         if not path or "\0" in path:
             raise failed("bad_row", "a media path is empty or holds a NUL character")
         if is_pattern(path) and not os.path.lexists(self._absolute(path)):
-            return [(shown, self._locate(shown)) for shown in self._pattern(path)]
-        return [(path, self._locate(path))]
+            return [(shown, self._location(shown)) for shown in self._pattern(path)]
+        return [(path, self._location(path))]
 
     def _locate(self, path: str) -> str:
         folder, name = os.path.split(path)
         if name in {"", ".", ".."}:
             return self._folder(path)
         location = f"{self._folder(folder)}/{name}"
-        if not os.path.islink(location):  # noqa: PTH114 - for every medium of every row: strings are cheaper
+        if not os.path.islink(location):  # noqa: PTH114 - strings are cheaper
             return location
         target = os.path.realpath(location)
         self._confine(target, path)

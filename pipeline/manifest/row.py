@@ -15,6 +15,8 @@ from pipeline.manifest.rows import RawRow
 from pipeline.records import Json, Rejected
 
 KEY_CHARACTERS: Final = 4096
+SHOWN_PATHS: Final = 100
+"""Media paths that the line of an unusable row repeats."""
 _WARNED_NAMES: Final = 1000
 _MODEL: Final = re.compile(r"(?:models/|tunedModels/)?[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
 
@@ -61,38 +63,44 @@ class RowReader:
     def entry(self, raw: RawRow, position: int) -> Entry | Rejected:
         """The row as an entry, or why it can't be one."""
         key = _own_key(raw.fields)
-        fallback = _first_path(raw.fields) or f"line:{raw.line}"
-        bare = Entry(key=key or fallback, position=position, line=raw.line)
+        fields: RowFields | None = None
         try:
             if raw.problem is not None:
                 raise failed("bad_row", raw.problem)
             fields = _typed(raw.fields)
-            bare = msgspec.structs.replace(
-                bare, media=_named_media(fields), model=fields.model, template=fields.template
-            )
-            return self._entry(bare, fields, raw.fields, has_key=key is not None)
+            return self._entry(fields, raw, position, key)
         except ItemError as error:
-            located = msgspec.structs.replace(error.failure, message=f"line {raw.line}: {error.failure.message}")
-            return bare.reject(located)
+            failure = msgspec.structs.replace(error.failure, message=f"line {raw.line}: {error.failure.message}")
+            return Rejected(
+                key=key or _first_path(raw.fields) or f"line:{raw.line}",
+                position=position,
+                line=raw.line,
+                failure=failure,
+                paths=_given_paths(fields),
+                model=fields.model if fields else None,
+                template=fields.template if fields else None,
+            )
 
-    def _entry(self, bare: Entry, fields: RowFields, row: dict[str, Json], *, has_key: bool) -> Entry:
+    def _entry(self, fields: RowFields, raw: RawRow, position: int, key: str | None) -> Entry:
         _check(fields)
+        row = raw.fields
         variables = {name: row[name] for name in row.keys() - KNOWN if row[name] is not None}
-        self._look_at_names(variables)
+        if not self._familiar.issuperset(variables):
+            self._look_at_names(variables)
         if fields.key is not None and fields.id is not None:
             variables["id"] = fields.id
         media = self._media(fields)
         first = media[0].path if media else None
         return Entry(
-            key=bare.key if has_key or first is None else first,
-            position=bare.position,
-            line=bare.line,
+            key=key or first or f"line:{raw.line}",
+            position=position,
+            line=raw.line,
             path=first,
             media=media,
             prompt=fields.prompt,
             template=fields.template,
             system=fields.system,
-            variables=variables | (fields.vars or {}),
+            variables=variables | fields.vars if fields.vars else variables,
             model=fields.model,
             generation=fields.generation or {},
             safety=fields.safety or {},
@@ -162,7 +170,7 @@ def _as_list(media: str | MediaField | list[str | MediaField] | None) -> list[st
     return media if isinstance(media, list) else [] if media is None else [media]
 
 
-def _named_media(fields: RowFields) -> tuple[MediaRef, ...]:
+def _given_paths(fields: RowFields | None) -> tuple[str, ...]:
     """The media as the row names them, for its failed line."""
-    paths = [medium if isinstance(medium, str) else medium.path for medium in _as_list(fields.media)[:100]]
-    return tuple(MediaRef(path=path, location="") for path in paths)
+    media = _as_list(fields.media)[:SHOWN_PATHS] if fields else []
+    return tuple(medium if isinstance(medium, str) else medium.path for medium in media)

@@ -84,9 +84,16 @@ def _without_repeats(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _count_keys(value: Json) -> int:
+    count = 0
     if isinstance(value, dict):
-        return len(value) + sum(_count_keys(v) for v in value.values() if isinstance(v, dict | list))
-    return sum(_count_keys(v) for v in value if isinstance(v, dict | list)) if isinstance(value, list) else 0
+        count = len(value)
+        value = value.values()
+    elif not isinstance(value, list):
+        return 0
+    for inner in value:
+        if isinstance(inner, (dict, list)):
+            count += _count_keys(inner)
+    return count
 
 
 def _depth(value: Json) -> int:
