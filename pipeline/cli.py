@@ -43,7 +43,7 @@ def settings_option(*names: str, key: str, **options: Any) -> Callable[[Any], An
 
 def span(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     """A time like 4h, in seconds."""
-    from pipeline.config import span_seconds
+    from pipeline.settings import span_seconds
 
     return None if value is None else span_seconds(value)
 
@@ -144,8 +144,8 @@ def run(
 
     SOURCE is a folder of media, a manifest file (JSONL, CSV, Parquet), or - for JSONL on stdin.
     """
-    from pipeline.config import CommandLine, setting
     from pipeline.commands.run import run_command
+    from pipeline.settings import CommandLine, setting
 
     settings = dict(setting(text) for text in sets) | context.ensure_object(dict)
     if max_time is not None:

@@ -27,6 +27,11 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     min_age_seconds: float = 0.0
     media_roots: tuple[Path, ...] = ()
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether SOURCE is a folder of media, not a manifest."""
+        return self.path is not None and self.path.is_dir()
+
 
 class ItemDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """What a row that doesn't say otherwise is sent with.

@@ -1,23 +1,25 @@
 """``pipeline files list|get|upload|delete``: the project's File API storage by hand."""
 
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import click
 import msgspec
 
 from pipeline.compose import open_files
-from pipeline.config import CommandLine, endpoint, environment, read, required_key
+from pipeline.config import endpoint, environment, required_key
 from pipeline.errors import Failure, ItemError, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
 from pipeline.media.identify import identify
 from pipeline.records import Json, Media, RemoteFile
+from pipeline.settings import CommandLine, read
 
 
 def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **given: Any) -> None:
@@ -52,7 +54,7 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
             result = await act(name)
         except (ItemError, TryAgain) as error:
             well = False
-            print(f"pipeline: {argument}: {error.failure.message}", file=sys.stderr)
+            click.echo(f"pipeline: {argument}: {error.failure.message}", err=True)
         else:
             if show:
                 show(result)
@@ -61,18 +63,22 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
 
 async def upload(files: FilesApi, path: Path) -> RemoteFile:
     """Identify the file by its bytes and upload it."""
-    found = await anyio.to_thread.run_sync(
-        partial(identify, str(path.resolve()), shown=str(path), max_bytes=Limits().file_bytes)
-    )
-    media = Media(
+    media = await anyio.to_thread.run_sync(identified, path)
+    return await files.upload(media, progress=lambda _: None)
+
+
+def identified(path: Path) -> Media:
+    """The file at ``path`` as Media; blocking. Raises ``ItemError``."""
+    location = os.path.realpath(path)
+    found = identify(location, shown=str(path), max_bytes=Limits().file_bytes)
+    return Media(
         path=str(path),
-        location=str(path.resolve()),
+        location=location,
         mime_type=found.mime_type,
         size_bytes=found.identity.size_bytes,
         sha256=found.sha256,
         identity=found.identity,
     )
-    return await files.upload(media, progress=lambda _: None)
 
 
 def resource_name(argument: str) -> str:
@@ -87,12 +93,12 @@ def show_text(file: RemoteFile) -> None:
     """One line for a person."""
     expires = local(file.expires_at)
     label = printable(file.display_name or "")
-    print(f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}")
+    click.echo(f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}")
 
 
 def show_json(file: RemoteFile) -> None:
     """One JSON object a line."""
-    print(msgspec.json.encode(file).decode())
+    click.echo(msgspec.json.encode(file).decode())
 
 
 def local(moment: datetime | None) -> str:

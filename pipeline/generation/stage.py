@@ -17,7 +17,7 @@ from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.request import body
 from pipeline.generation.response import ASK_AGAIN, Judgement, judge, usage_of
 from pipeline.limits import Limits
-from pipeline.records import Media, Outcome, Ready, Usage
+from pipeline.records import Item, Media, Outcome, Ready, Usage
 
 BASE64_GROWTH = 4 / 3
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -31,7 +31,7 @@ class GenerationRoom:
         *,
         models: ModelsApi,
         bodies: BodyBudget,
-        estimate_tokens: Callable[[Ready], int],
+        estimate_tokens: Callable[[Item], int],
         limits: Limits,
         drain: Drain,
         clock: Clock,
@@ -66,7 +66,7 @@ class GenerationRoom:
             key=item.key,
             model=item.model,
             body=body(ready, texts, self._limits),
-            tokens=self._estimate_tokens(ready),
+            tokens=self._estimate_tokens(item),
         )
 
     async def _ask(self, ready: Ready, request: GenerateRequest) -> Outcome:

@@ -1,7 +1,9 @@
 """Counts what happens in a run and sums it up: summary.json, ``--json`` and the exit code."""
 
+import os
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
@@ -175,3 +177,13 @@ class Counting:
         bad = items.failed_now + items.failed_before + items.blocked
         good = items.succeeded + items.unchanged
         return f"{good} of {items.total} items succeeded" + (f", {bad} failed or were blocked" if bad else "")
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write ``summary.json`` whole or not at all; blocking."""
+    temporary = path.with_suffix(".tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,92 @@
+"""``pipeline run``: a command line becomes a run, and its summary an exit code."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Final
+
+import anyio
+import click
+import msgspec
+
+from pipeline.compose import run
+from pipeline.config import api_key, environment, required_key, run_spec
+from pipeline.errors import ExitCode
+from pipeline.events import Observer
+from pipeline.report.progress import Progress
+from pipeline.report.summary import Summary
+from pipeline.settings import CommandLine
+from pipeline.spec import RunSpec
+
+EMULATOR_KEY: Final = "emulator"
+"""The emulator takes any key; a real one is never shown to it."""
+
+
+def run_command(line: CommandLine, *, as_json: bool) -> int:
+    """Do the run; the summary goes to stderr as sentences and, if asked for, to stdout as JSON.
+
+    Returns the exit code. Raises ``PipelineError`` where the run could not begin.
+    """
+    spec = run_spec(line, environment(), datetime.now().astimezone())
+    if line.emulator:
+        key, warning = EMULATOR_KEY, None
+    else:
+        key, warning = required_key(environment(), emulator_hint=True), api_key(environment())[1]
+    with Progress(quiet=spec.quiet) as progress:
+        if warning:
+            progress.say(warning)
+        summary = anyio.run(_run, spec, key, [progress])
+    if not spec.quiet:
+        for sentence in sentences(summary):
+            click.echo(sentence, err=True)
+    elif summary.exit_code not in (ExitCode.OK, ExitCode.SOME_FAILED):
+        click.echo(f"pipeline: {summary.reason}", err=True)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(summary) + b"\n")
+        sys.stdout.flush()
+    return summary.exit_code
+
+
+async def _run(spec: RunSpec, key: str, observers: Sequence[Observer]) -> Summary:
+    async with AsyncExitStack() as stack:
+        if spec.selection.emulated:
+            from pipeline.emulator import Emulator
+
+            emulator = await stack.enter_async_context(Emulator())
+            spec = msgspec.structs.replace(
+                spec, endpoint=msgspec.structs.replace(spec.endpoint, base_url=emulator.base_url)
+            )
+        return await run(spec, api_key=key, observers=observers, watch_signals=True)
+
+
+def sentences(summary: Summary) -> list[str]:
+    """The summary for a person."""
+    items = summary.items
+    told = [f"{summary.output}: {summary.reason}"]
+    counts = [
+        f"{number} {name}"
+        for number, name in (
+            (items.succeeded, "succeeded now"),
+            (items.unchanged, "done before"),
+            (items.failed_now, "failed now"),
+            (items.failed_before, "failed before"),
+            (items.blocked, "blocked"),
+            (items.left, "left"),
+            (items.skipped, "files passed over"),
+            (items.removed, "no longer in SOURCE"),
+        )
+        if number
+    ]
+    if counts:
+        told.append("  " + ", ".join(counts))
+    if summary.errors:
+        told.append("  errors: " + ", ".join(f"{kind} {number}" for kind, number in summary.errors.items()))
+    if summary.in_doubt:
+        told.append(f"  in doubt (perhaps billed without an answer): {len(summary.in_doubt)}, see summary.json")
+    told.append(
+        f"  {summary.requests} requests, {summary.retries} retries, {summary.refused} refused; "
+        f"{summary.usage.total_tokens:,} tokens; {summary.bytes_uploaded / 1e6:.1f} MB uploaded; "
+        f"{summary.wall_seconds:.1f} s"
+    )
+    return told

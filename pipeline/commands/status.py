@@ -1,0 +1,83 @@
+"""``pipeline status``: where a run folder stands, also while a run is going on."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from pipeline.errors import UsageError
+from pipeline.ledger.peek import open_intents
+from pipeline.report.summary import Summary
+from pipeline.results.reading import Standing, standing
+from pipeline.results.run_folder import SUMMARY
+
+
+def status_command(run_folder: Path, *, as_json: bool) -> None:
+    """Tell it. Raises ``UsageError`` where there is no run folder."""
+    if not run_folder.is_dir():
+        raise UsageError(f"there is no run folder {run_folder}: `pipeline run SOURCE -o {run_folder}` makes one")
+    stands = standing(run_folder, open_intents=open_intents)
+    last = last_summary(run_folder)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(as_object(run_folder, stands, last)) + b"\n")
+        return
+    for sentence in sentences(run_folder, stands, last):
+        click.echo(sentence)
+
+
+def last_summary(run_folder: Path) -> Summary | None:
+    """The summary of the last run that ended, None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((run_folder / SUMMARY).read_bytes(), type=Summary)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def left(stands: Standing, last: Summary | None) -> int | None:
+    """Items without a line, as far as the last run saw SOURCE; None where no run has ended yet."""
+    if last is None or stands.run_is_on:
+        return None
+    return last.items.left
+
+
+def as_object(run_folder: Path, stands: Standing, last: Summary | None) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "output": str(run_folder),
+        "source": last.source if last else None,
+        "run_is_on": stands.run_is_on,
+        "done": stands.succeeded,
+        "blocked": stands.blocked,
+        "failed": stands.failed,
+        "retryable": stands.retryable,
+        "emulated": stands.emulated,
+        "left": left(stands, last),
+        "in_doubt": stands.in_doubt,
+        "usage": msgspec.to_builtins(stands.usage),
+        "cost_usd": None,
+        "last_run": {"exit_code": last.exit_code, "reason": last.reason, "finished_at": last.finished_at}
+        if last
+        else None,
+    }
+
+
+def sentences(run_folder: Path, stands: Standing, last: Summary | None) -> list[str]:
+    """The same for a person."""
+    state = "a run is going on" if stands.run_is_on else "no run is going on"
+    told = [f"{run_folder}: {state}", f"  done      {stands.succeeded:,}"]
+    failed = sum(stands.failed.values())
+    if failed:
+        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(stands.failed.items()))
+        told.append(f"  failed    {failed:,} ({kinds}); {stands.retryable:,} of them run again by themselves")
+    if stands.blocked:
+        told.append(f"  blocked   {stands.blocked:,}")
+    if (without := left(stands, last)) is not None:
+        told.append(f"  left      {without:,}")
+    if stands.in_doubt:
+        told.append(f"  in doubt  {len(stands.in_doubt):,} (perhaps billed without an answer)")
+    told.append(f"  tokens    {stands.usage.total_tokens:,}")
+    if last:
+        told.append(f"  last run  exit {last.exit_code}, {last.finished_at}: {last.reason}")
+    return told

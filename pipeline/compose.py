@@ -1,0 +1,239 @@
+"""The only place that names concrete classes: a RunSpec becomes an open engine, and an engine a summary."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+
+import anyio
+
+from pipeline.activation.stage import ActivationRoom
+from pipeline.clock import Clock, SystemClock
+from pipeline.drain import Drain
+from pipeline.engine.failure_budget import FailureBudget
+from pipeline.engine.flow import Flow, Rooms, first_of_ours
+from pipeline.engine.preflight import Preflight
+from pipeline.engine.shutdown import Shutdown
+from pipeline.errors import ExitCode, PipelineError
+from pipeline.events import DrainBegan, Observer, Observers, Warned
+from pipeline.gemini.api import FilesApi
+from pipeline.gemini.client import Client, key_hash, open_client
+from pipeline.generation.body_budget import BodyBudget
+from pipeline.generation.stage import GenerationRoom
+from pipeline.generation.tokens import estimate
+from pipeline.ledger.sqlite import open_sqlite_ledger
+from pipeline.manifest.stage import ManifestRoom
+from pipeline.records import Item, Outcome, Status
+from pipeline.report.jsonlog import JsonLog
+from pipeline.report.summary import Counting, Summary, write_summary
+from pipeline.results.compaction import compact
+from pipeline.results.run_folder import SUMMARY, RunFolder, open_run_folder
+from pipeline.results.stage import ResultsRoom
+from pipeline.retention.budget import StorageBudget
+from pipeline.retention.stage import Retention
+from pipeline.spec import EndpointSpec, RunSpec
+from pipeline.upload.stage import UploadRoom
+
+BODY_BUDGET_BYTES = 256 * 1024 * 1024
+"""Bytes of all request bodies that are being built or sent."""
+
+LOG = "run.log"
+
+
+async def run(
+    spec: RunSpec,
+    *,
+    api_key: str,
+    observers: Sequence[Observer] = (),
+    clock: Clock | None = None,
+    watch_signals: bool = False,
+) -> Summary:
+    """Do one run and sum it up; the summary's ``exit_code`` is the process's.
+
+    Raises ``UsageError``, ``RunLocked`` or ``StopRun`` where the run could not begin: nothing was sent then.
+    """
+    clock = clock or SystemClock()
+    started_at = clock.now()
+    early = Observers(*observers)
+    open_ledger = partial(
+        open_sqlite_ledger,
+        endpoint=spec.endpoint.base_url,
+        key_hash=key_hash(api_key),
+        warn=lambda message: early.notify(Warned(message=message)),
+    )
+    async with open_run_folder(spec, open_ledger=open_ledger, clock=clock) as folder:
+        counting = Counting()
+        log = JsonLog(folder.path / LOG, secrets=(api_key,), verbose=spec.verbose)
+        try:
+            observer = Observers(counting, log, *observers)
+            one = _Run(spec, folder, observer=observer, counting=counting, clock=clock, started_at=started_at)
+            log.write("run_began", {"source": spec.source_name, "backend": spec.endpoint.backend})
+            summary = await one.go(api_key, watch_signals=watch_signals)
+            log.write("run_ended", {"summary": summary})
+        finally:
+            log.close()
+    return summary
+
+
+class _Run:
+    """One run over an open run folder."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: RunFolder,
+        *,
+        observer: Observer,
+        counting: Counting,
+        clock: Clock,
+        started_at: datetime,
+    ) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._observer = observer
+        self._counting = counting
+        self._clock = clock
+        self._started_at = started_at
+        self._drain = Drain(lambda reason: observer.notify(DrainBegan(reason=reason)))
+        self._failures = FailureBudget(spec.stop.max_failed_share)
+
+    async def go(self, api_key: str, *, watch_signals: bool) -> Summary:
+        """The flow with its watchers, then the closing: compaction and summary."""
+        spec, ledger = self._spec, self._folder.ledger
+        doubted_before = await ledger.in_doubt()
+        async with open_client(
+            api_key=api_key,
+            ledger=ledger,
+            drain=self._drain,
+            observer=self._observer,
+            clock=self._clock,
+            endpoint=spec.endpoint,
+            upload=spec.upload,
+            generation=spec.generation,
+            quota=spec.quota,
+        ) as client:
+            rooms = await self._rooms(client)
+            await self._flow(rooms, watch_signals=watch_signals)
+        manifest = rooms.manifest
+        if manifest.read_to_end and not manifest.usable and not spec.source.is_folder:
+            self._drain.begin(ExitCode.USAGE, "not one row of the manifest can be used; its failed lines say why")
+        if self._drain.exit_code != ExitCode.NEEDS_HUMAN:
+            await compact(self._folder, source_was_read=manifest.read_to_end)
+        return await self._sum_up(doubted_before, manifest.read_to_end)
+
+    async def _rooms(self, client: Client) -> Rooms:
+        spec, ledger, clock, observer = self._spec, self._folder.ledger, self._clock, self._observer
+        retention = Retention(
+            budget=StorageBudget(spec.limits.project_storage_bytes),
+            files=client.files,
+            ledger=ledger,
+            clock=clock,
+            observer=observer,
+            keep=spec.upload.keep,
+            wait_seconds=spec.upload.storage_wait_seconds,
+        )
+        await retention.open()
+
+        def on_committed(outcome: Outcome) -> None:
+            retention.committed(outcome)
+            if isinstance(outcome.subject, Item):
+                self._spend(failed=outcome.status is Status.FAILED)
+
+        return Rooms(
+            manifest=ManifestRoom(
+                source=spec.source,
+                defaults=spec.defaults,
+                selection=spec.selection,
+                limits=spec.limits,
+                ledger=ledger,
+                identities=self._folder.identities,
+                run_folder=self._folder.path,
+                clock=clock,
+                observer=observer,
+            ),
+            upload=UploadRoom(
+                files=client.files,
+                storage=retention,
+                check_model=Preflight(client.models).check,
+                spec=spec.upload,
+                limits=spec.limits,
+                clock=clock,
+                observer=observer,
+            ),
+            activation=ActivationRoom(
+                files=client.files, storage=retention, deadline_seconds=spec.activation_deadline_seconds
+            ),
+            generation=GenerationRoom(
+                models=client.models,
+                bodies=BodyBudget(BODY_BUDGET_BYTES),
+                estimate_tokens=estimate,
+                limits=spec.limits,
+                drain=self._drain,
+                clock=clock,
+            ),
+            results=ResultsRoom(
+                self._folder, backend=spec.endpoint.backend, observer=observer, on_committed=on_committed
+            ),
+            retention=retention,
+        )
+
+    async def _flow(self, rooms: Rooms, *, watch_signals: bool) -> None:
+        spec = self._spec
+        flow = Flow(
+            rooms=rooms,
+            ledger=self._folder.ledger,
+            drain=self._drain,
+            clock=self._clock,
+            uploads=spec.upload.uploads,
+            concurrency=spec.generation.concurrency,
+        )
+        shutdown = Shutdown(drain=self._drain, spec=spec.stop, clock=self._clock, stop_now=flow.stop_now)
+        try:
+            async with anyio.create_task_group() as watchers:
+                if watch_signals:
+                    watchers.start_soon(shutdown.watch_signals)
+                watchers.start_soon(shutdown.watch_deadline)
+                watchers.start_soon(shutdown.watch_grace)
+                await flow.run()
+                watchers.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            ours = first_of_ours(group)
+            if ours is None:
+                raise
+            self._drain.begin(ours.exit_code, str(ours))
+        except PipelineError as error:
+            self._drain.begin(error.exit_code, str(error))
+
+    def _spend(self, *, failed: bool) -> None:
+        if self._failures.spend(failed=failed) and not self._drain.begun:
+            self._drain.begin(
+                ExitCode.STOPPED_EARLY,
+                f"{self._failures}, more than max_failed_share allows: look at their errors, then run again",
+            )
+
+    async def _sum_up(self, doubted_before: Sequence[str], source_was_read: bool) -> Summary:  # noqa: FBT001
+        ledger, spec = self._folder.ledger, self._spec
+        summary = self._counting.summary(
+            source=spec.source_name,
+            output=str(self._folder.path),
+            backend=spec.endpoint.backend,
+            model=spec.defaults.model,
+            in_doubt=sorted({*doubted_before, *await ledger.open_intents()}),
+            removed=await ledger.count_removed() if source_was_read else 0,
+            started_at=self._started_at,
+            finished_at=self._clock.now(),
+        )
+        if self._drain.exit_code is not None:
+            summary.exit_code = self._drain.exit_code
+            summary.reason = self._drain.reason or ""
+        await anyio.to_thread.run_sync(write_summary, self._folder.path / SUMMARY, summary)
+        return summary
+
+
+@asynccontextmanager
+async def open_files(endpoint: EndpointSpec, api_key: str) -> AsyncIterator[FilesApi]:
+    """The File API by hand, for the ``files`` commands: no run folder, no ledger."""
+    async with open_client(
+        api_key=api_key, ledger=None, drain=Drain(), observer=Observers(), clock=SystemClock(), endpoint=endpoint
+    ) as client:
+        yield client.files
