@@ -1,0 +1,150 @@
+"""What a user does wrong: one clear sentence on stderr and the contract's exit code, never a traceback."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import generated
+from tests.support.processes import Ended, by_key, emulator, pipeline, run
+
+
+def one_sentence(ended: Ended, exit_code: int, *words: str) -> None:
+    """Assert the exit code, and one line on stderr that holds ``words``."""
+    assert ended.exit_code == exit_code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    said = [line for line in ended.stderr.splitlines() if line.startswith("pipeline: ")]
+    assert len(said) == 1, ended.stderr
+    for word in words:
+        assert word in said[0]
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Three pictures."""
+    return generated.pictures(tmp_path / "media", 3)
+
+
+def test_no_key_names_both_ways_on(media: Path, tmp_path: Path) -> None:
+    """Without a key: exit 2, naming the variable and the emulator."""
+    one_sentence(pipeline("run", media, "-o", tmp_path / "run", key=None), 2, "GEMINI_API_KEY", "--emulator")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["nowhere"]),
+        (["{media}/00000.png"], ["put it in a folder or a manifest"]),
+        (["{media}", "--nope"], ["--nope"]),
+        (["{media}", "--set", "run.concurency=3"], ["run.concurency", "run.concurrency"]),
+        (["{media}", "--set", "nope"], ["KEY=VALUE"]),
+        (["{media}", "-c", "missing.toml"], ["missing.toml"]),
+        (["{media}", "--concurrency", "0"], ["concurrency"]),
+        (["{media}", "--deadline", "25:99"], ["25:99"]),
+        (["{media}", "--max-time", "soon"], ["soon"]),
+        (["{media}", "-t", "no_such_template"], ["no_such_template"]),
+        (["{media}", "-p", "{{ unclosed"], ["template"]),
+        (["{media}", "-p", "a", "-t", "describe"], ["either"]),
+        (["{media}", "--base-url", "http://192.0.2.1"], ["https"]),
+        (["{media}", "--base-url", "ftp://x"], ["ftp://x"]),
+        (["{media}", "--via", "pigeon"], ["pigeon"]),
+        ([], ["SOURCE"]),
+    ],
+)
+def test_usage(media: Path, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    """Wrong arguments end with 2 and a sentence that names what is wrong, before anything is sent."""
+    given = [argument.replace("{media}", str(media)) for argument in arguments]
+    ended = pipeline("run", *given, "-o", tmp_path / "run", cwd=tmp_path, key="k" * 39)
+    one_sentence(ended, 2, *words)
+
+
+def test_unknown_key_in_a_file(media: Path, tmp_path: Path) -> None:
+    """An unknown key of a configuration file is an error that names the nearest known one."""
+    config = tmp_path / "c.toml"
+    config.write_text("[upload]\nvai = 'files'\n")
+    one_sentence(
+        pipeline("run", media, "-c", config, "--emulator", "-o", tmp_path / "run"), 2, "upload.vai", "upload.via"
+    )
+
+
+def test_empty_manifest(tmp_path: Path) -> None:
+    """A manifest without a usable row ends with 2."""
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("")
+    ended = run(manifest, tmp_path / "run")
+    assert ended.exit_code == 2
+    assert "not one row" in ended.stderr
+
+
+def test_only_wrong_rows(tmp_path: Path) -> None:
+    """Each wrong row has its failed line, and the exit code is 2."""
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"media": \n{"key": "k", "media": "missing.jpg", "nonsense"}\n')
+    ended = run(manifest, tmp_path / "run")
+    assert ended.exit_code == 2
+    assert {line["error"]["kind"] for line in by_key(tmp_path / "run").values()} == {"bad_row"}
+
+
+def test_an_unreadable_file_fails_alone(tmp_path: Path) -> None:
+    """A missing and a broken file fail with their kinds; the others are answered."""
+    generated.pictures(tmp_path / "media", 2)
+    (tmp_path / "media" / "broken.jpg").write_bytes(b"not a picture at all")
+    (tmp_path / "media" / "empty.png").write_bytes(b"")
+    manifest = tmp_path / "m.jsonl"
+    names = ["media/00000.png", "media/00001.png", "media/broken.jpg", "media/empty.png", "media/gone.png"]
+    manifest.write_text("".join(json.dumps({"media": name}) + "\n" for name in names))
+    ended = run(manifest, tmp_path / "run")
+    assert ended.exit_code == 1, ended.stderr
+    kinds = {k: (v["error"] or {}).get("kind") for k, v in by_key(tmp_path / "run").items()}
+    assert kinds == {
+        "media/00000.png": None,
+        "media/00001.png": None,
+        "media/broken.jpg": "unsupported_type",
+        "media/empty.png": "empty_file",
+        "media/gone.png": "missing_file",
+    }
+
+
+def test_port_in_use() -> None:
+    """``pipeline emulator`` on a taken port says so and how to go on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = pipeline("emulator", "--port", taken.getsockname()[1])
+    one_sentence(ended, 2, "in use", "--port")
+
+
+@pytest.mark.parametrize("fault", ["400_key_invalid", "403_leaked", "404_model", "401"])
+def test_a_wrong_key_or_model_stops_before_anything_is_sent(media: Path, tmp_path: Path, fault: str) -> None:
+    """Exit 5 after at most three requests; no item is marked failed."""
+    with emulator(f'[[fault]]\nkind = "{fault}"\nroute = "*"\n') as server:
+        ended = run(media, tmp_path / "run", base_url=server.base_url)
+        assert ended.exit_code == 5, ended.stderr
+        assert server.ledger()["calls_total"] <= 3
+    assert ended.summary["items"]["failed_now"] == 0
+    assert by_key(tmp_path / "run") == {}
+    assert ended.summary["items"]["left"] == 3
+
+
+def test_a_wrong_base_url_stops(media: Path, tmp_path: Path) -> None:
+    """Where nothing listens, the run ends with 5 and names the base URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ended = run(media, tmp_path / "run", base_url=f"http://127.0.0.1:{port}")
+    assert ended.exit_code == 5, ended.stderr
+    assert "base" in ended.summary["reason"].lower()
+    assert by_key(tmp_path / "run") == {}
+
+
+def test_emulated_lines_never_count_for_a_real_run(media: Path, tmp_path: Path) -> None:
+    """A real run sends what only the emulator has answered; the emulator is refused where real answers lie."""
+    assert run(media, tmp_path / "run").exit_code == 0
+    with emulator() as server:
+        ended = run(media, tmp_path / "run", base_url=server.base_url)
+        assert (ended.exit_code, ended.summary["requests"]) == (0, 3)
+        assert {line["backend"] for line in by_key(tmp_path / "run").values()} == {"127.0.0.1"}
+        refused = pipeline("run", media, "-o", tmp_path / "run", "--emulator")
+    one_sentence(refused, 2, "--emulator")
+    assert {line["backend"] for line in by_key(tmp_path / "run").values()} == {"127.0.0.1"}
