@@ -1,8 +1,8 @@
 """An outcome becomes one line of results.jsonl, and a line becomes what the ledger knows of it; pure."""
 
-import hashlib
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 
 import msgspec
 
@@ -78,17 +78,17 @@ def mark_of(line: bytes, offset: int) -> Mark:
     )
 
 
-class _KnownMedia(msgspec.Struct):
+class _KnownMedia(msgspec.Struct, gc=False):
     sha256: str | None = None
 
 
-class _KnownError(msgspec.Struct):
+class _KnownError(msgspec.Struct, gc=False):
     stage: str
     kind: str
     retryable: bool
 
 
-class _Known(msgspec.Struct):
+class _Known(msgspec.Struct, gc=False):
     """The fields of a line that decide about its item; the others are only looked over."""
 
     key: str
@@ -127,10 +127,11 @@ def _media_records(outcome: Outcome) -> tuple[MediaRecord, ...]:
 
 
 def _media_digest(media: Sequence[_KnownMedia]) -> str | None:
-    hashes = [medium.sha256 for medium in media if medium.sha256 is not None]
-    if len(hashes) < len(media):
+    try:
+        hashes = "\n".join([medium.sha256 for medium in media])  # type: ignore[misc]  # a None is what is caught
+    except TypeError:
         return None
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return sha256(hashes.encode()).hexdigest()
 
 
 def _without_surrogates(value: Json) -> Json:
