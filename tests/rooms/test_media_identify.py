@@ -1,0 +1,179 @@
+"""A file is opened once, checked before it is hashed, and its hash remembered only where that is safe."""
+
+import hashlib
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.clock import ManualClock
+from pipeline.errors import ItemError
+from pipeline.ledger.memory import MemoryLedger
+from pipeline.media import identify as module
+from pipeline.media.identify import Identifier, identify
+from pipeline.records import FileIdentity
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 3000
+NOW = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
+
+
+def kind_of(location: Path, max_bytes: int = 10_000) -> str:
+    with pytest.raises(ItemError) as caught:
+        identify(str(location), shown="a.png", max_bytes=max_bytes)
+    assert caught.value.failure.stage == "manifest"
+    return caught.value.failure.kind
+
+
+def test_a_file_is_identified(tmp_path: Path) -> None:
+    """Type, size and hash come from the bytes, whatever the name says."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(PNG)
+    found = identify(str(path), shown="a", max_bytes=10_000)
+    assert (found.mime_type, found.sha256) == ("image/png", hashlib.sha256(PNG).hexdigest())
+    assert found.identity.size_bytes == len(PNG)
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    """A FIFO, a socket, a device, a folder, a link or a loop of links ends at once as not_a_file."""
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "real.png").write_bytes(PNG)
+    (tmp_path / "link.png").symlink_to("real.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.png"))
+        started = time.monotonic()
+        for name in ("fifo.png", "loop.png", "link.png", "s.png", "", "/dev/null"):
+            assert kind_of(tmp_path / name) == "not_a_file", name
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty_file"),
+        (b"hello", "unsupported_type"),
+        (b"GIF89a....", "unsupported_type"),
+        (PNG * 4, "file_too_large"),
+    ],
+)
+def test_files_that_the_api_does_not_take(tmp_path: Path, content: bytes, kind: str) -> None:
+    """Each has its own kind."""
+    (tmp_path / "a.png").write_bytes(content)
+    assert kind_of(tmp_path / "a.png") == kind
+
+
+def test_an_unaccepted_type_is_named(tmp_path: Path) -> None:
+    """The message says what the file is."""
+    (tmp_path / "a.png").write_bytes(b"GIF89a....")
+    with pytest.raises(ItemError, match="image/gif"):
+        identify(str(tmp_path / "a.png"), shown="a.png", max_bytes=10)
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Two gigabytes too many cost no hashing."""
+    with (tmp_path / "a.png").open("wb") as file:
+        file.write(PNG)
+        file.truncate(3 * 1024**3)
+    started = time.monotonic()
+    assert kind_of(tmp_path / "a.png", 2 * 1024**3) == "file_too_large"
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "a" * 300, "x\0y", "file.png/below"])
+def test_missing_files(tmp_path: Path, name: str) -> None:
+    """What can't be opened is missing, whatever the reason."""
+    (tmp_path / "file.png").write_bytes(PNG)
+    assert kind_of(tmp_path / name) == "missing_file"
+
+
+def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
+    """A write during the hashing is noticed."""
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+
+    def write() -> None:
+        path.write_bytes(PNG + b"more")
+
+    with pytest.raises(ItemError) as caught:
+        identify(str(path), shown="a", max_bytes=10_000, check_cancelled=write)
+    assert (caught.value.failure.kind, caught.value.failure.retryable) == ("source_changed", True)
+
+
+def test_hashing_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check is asked for each chunk, and the descriptor is closed when it raises."""
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
+    (tmp_path / "a.png").write_bytes(PNG)
+    asked = []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(KeyboardInterrupt):
+        identify(str(tmp_path / "a.png"), shown="a", max_bytes=10_000, check_cancelled=check)
+    assert (len(asked), len(os.listdir("/dev/fd"))) == (2, before)
+
+
+class TestIdentifier:
+    """What is remembered, and when it is trusted."""
+
+    def make(self, ledger: MemoryLedger) -> Identifier:
+        return Identifier(ledger, ManualClock(NOW), max_bytes=10_000)
+
+    def write(self, path: Path, seconds_ago: float) -> None:
+        path.write_bytes(PNG)
+        moment = NOW.timestamp() - seconds_ago
+        os.utime(path, (moment, moment))
+
+    async def test_a_known_file_is_not_read(self, tmp_path: Path) -> None:
+        """With an equal identity the remembered hash is taken, even a made-up one."""
+        path = tmp_path / "a.png"
+        self.write(path, 60)
+        ledger = MemoryLedger()
+        first = self.make(ledger)
+        identity = first.identify(str(path), "a").identity
+        assert [new[0] for new in first.take_new()] == [str(path)]
+        assert first.take_new() == []
+        await ledger.remember_identities([(str(path), identity, "image/png", "made up")])
+        again = self.make(ledger)
+        again.expect([str(path)])
+        assert again.identify(str(path), "a").sha256 == "made up"
+        assert again.take_new() == []
+
+    async def test_a_changed_file_is_read(self, tmp_path: Path) -> None:
+        """A different size, time or inode means hashing."""
+        path = tmp_path / "a.png"
+        self.write(path, 60)
+        ledger = MemoryLedger()
+        old = FileIdentity(size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
+        await ledger.remember_identities([(str(path), old, "image/png", "made up")])
+        identifier = self.make(ledger)
+        identifier.expect([str(path)])
+        assert identifier.identify(str(path), "a").sha256 == hashlib.sha256(PNG).hexdigest()
+
+    @pytest.mark.parametrize(("seconds_ago", "remembered"), [(0, 0), (1.9, 0), (-1.9, 0), (2.1, 1), (86_400, 1)])
+    def test_fresh_files_are_not_remembered(self, tmp_path: Path, seconds_ago: float, remembered: int) -> None:
+        """A file written within two seconds of hashing may change behind its time stamp."""
+        path = tmp_path / "a.png"
+        self.write(path, seconds_ago)
+        identifier = self.make(MemoryLedger())
+        identifier.identify(str(path), "a")
+        assert len(identifier.take_new()) == remembered
+
+    async def test_a_remembered_file_obeys_todays_limits(self, tmp_path: Path) -> None:
+        """A limit lowered since then counts."""
+        path = tmp_path / "a.png"
+        self.write(path, 60)
+        ledger = MemoryLedger()
+        first = self.make(ledger)
+        first.identify(str(path), "a")
+        await ledger.remember_identities(first.take_new())
+        strict = Identifier(ledger, ManualClock(NOW), max_bytes=10)
+        strict.expect([str(path)])
+        with pytest.raises(ItemError, match="the limit is 10"):
+            strict.identify(str(path), "a")
