@@ -98,15 +98,8 @@ class Assembler:
         generation = _merged(run.generation, entry.generation)
         safety = _merged(run.safety, entry.safety)
         schema = run.schema if entry.schema is None else entry.schema
-        return Item(
-            key=entry.key,
-            position=entry.position,
-            line=entry.line,
-            model=model,
-            media=media,
-            prompt=rendered.prompt,
-            prompt_sha256=prompt_sha256(rendered.prompt),
-            fingerprint=fingerprint(
+        try:
+            identity = fingerprint(
                 media=media,
                 prompt=rendered.prompt,
                 labels=rendered.labels,
@@ -115,7 +108,18 @@ class Assembler:
                 generation=generation,
                 safety=safety,
                 schema=schema,
-            ),
+            )
+        except OverflowError:
+            raise failed("bad_row", "a number in generation or schema is too large") from None
+        return Item(
+            key=entry.key,
+            position=entry.position,
+            line=entry.line,
+            model=model,
+            media=media,
+            prompt=rendered.prompt,
+            prompt_sha256=prompt_sha256(rendered.prompt),
+            fingerprint=identity,
             labels=rendered.labels,
             system=system,
             generation=generation,
