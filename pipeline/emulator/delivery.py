@@ -35,6 +35,8 @@ async def _send_pieces(
     exchange: Exchange, reply: Reply, pieces: tuple[bytes, ...], *, pause_seconds: float
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=_headers(reply))
+    if reply.delivery == "drip":
+        response.content_length = len(pieces)
     await response.prepare(exchange.request)
     for piece in pieces:
         await response.write(piece)

@@ -38,6 +38,8 @@ class Exchange:
     cut_after_bytes: int | None = None
     """A fault breaks the body off here."""
     cut_durably: bool = True
+    fault: str = ""
+    """The kind of fault that struck."""
 
     @property
     def base_url(self) -> str:

@@ -167,7 +167,8 @@ def _explain(problem: str) -> str:
     if not unknown:
         return problem.rstrip(".") + "."
     name, place = unknown.groups()
-    inside = f" in {place}" if place else ""
+    numbered = re.sub(r"\[(\d+)\]", lambda index: f" {int(index[1]) + 1}", place or "")
+    inside = f" in {numbered}" if numbered else ""
     return f"unknown key {name!r}{inside}{_nearest(name, _known_keys())}."
 
 

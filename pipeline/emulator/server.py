@@ -103,22 +103,20 @@ class Emulator:
         target = target_of(request.method, request.path)
         if target is None:
             unknown = Exchange(request, Target("unknown", ""), ("unknown",))
-            return await self._recorded(unknown, lambda _: _unknown())
+            return await self._recorded(unknown, _unknown)
         routes: tuple[str, ...] = (target.route,)
         if target.route == "upload":
             routes = routes_uploads.routes_of_upload(request.headers, request.query.get("upload_id", ""))
         return await self._recorded(Exchange(request, target, routes), self._answer)
 
-    async def _recorded(
-        self, exchange: Exchange, answer: Callable[[Exchange], Awaitable[tuple[Reply, str]]]
-    ) -> web.StreamResponse:
+    async def _recorded(self, exchange: Exchange, answer: Callable[[Exchange], Awaitable[Reply]]) -> web.StreamResponse:
         """Answer one request and write down how it ended."""
         ledger, started = self.service.ledger, time.perf_counter()
         route = exchange.routes[0]
         call = Call(time=timestamp(self.clock.now()), route=route, path=exchange.request.path)
         ledger.begin(route)
         try:
-            reply, call.fault = await answer(exchange)
+            reply = await answer(exchange)
             call.status = reply.status
             response = await deliver(exchange, reply)
             if reply.delivery.startswith("cut"):
@@ -134,16 +132,15 @@ class Emulator:
             call.ending = "crashed"
             raise
         finally:
-            call.identity, call.attempt = exchange.identity, exchange.attempt
+            call.identity, call.attempt, call.fault = exchange.identity, exchange.attempt, exchange.fault
             call.bytes_received = exchange.bytes_received
             call.milliseconds = round((time.perf_counter() - started) * 1000, 3)
             ledger.end(call, route)
         return response
 
-    async def _answer(self, exchange: Exchange) -> tuple[Reply, str]:
-        """The reply and the fault that made it, if one did."""
+    async def _answer(self, exchange: Exchange) -> Reply:
+        """The call's reply, or that of the fault that strikes it."""
         service = self.service
-        struck = ""
         try:
             self._authorise(exchange)
             work = await HANDLERS[exchange.routes[0]](service, exchange)
@@ -152,12 +149,12 @@ class Emulator:
             if strike is None:
                 reply = await work()
             else:
-                struck = strike.fault.kind
+                exchange.fault = strike.fault.kind
                 reply = await strike.reply()
         except Refusal as refusal:
             reply = refusal.reply
         await self._wait(exchange)
-        return reply, struck
+        return reply
 
     async def _wait(self, exchange: Exchange) -> None:
         latency, route = self.service.plan.latency, exchange.routes[0]
@@ -188,5 +185,5 @@ class Emulator:
             raise Refusal(api_errors.deadline_too_short(float(deadline), SERVER_TIMEOUT_MIN_SECONDS))
 
 
-async def _unknown() -> tuple[Reply, str]:
-    return api_errors.unknown_path(), ""
+async def _unknown(_: Exchange) -> Reply:
+    return api_errors.unknown_path()

@@ -59,7 +59,7 @@ async def _created(strike: Strike) -> tuple[Reply, StoredFile | None]:
 
 
 def _retold(strike: Strike, reply: Reply, file: StoredFile) -> Reply:
-    reply.payload = {"file": file.render(strike.now, strike.exchange.base_url)}
+    reply.payload = {"file": file.render(file.created_at, strike.exchange.base_url)}
     return reply
 
 
