@@ -99,6 +99,7 @@ async def open_client(
                 spec=upload,
                 patience=patience,
                 drain=drain,
+                observer=observer,
             ),
             models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation),
         )

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from pipeline.drain import Drain
 from pipeline.errors import Failure, ItemError, TryAgain
+from pipeline.events import Observer, Warned
 from pipeline.gemini.api import Call, CallFailed, Reply, Route, Transport
 from pipeline.gemini.file_resource import FILE_NAME, decode_file
 from pipeline.gemini.health import Patience
@@ -36,6 +37,7 @@ class FilesClient:
         spec: UploadSpec,
         patience: Patience,
         drain: Drain,
+        observer: Observer,
     ) -> None:
         self._uploads = uploads
         self._polls = polls
@@ -44,6 +46,8 @@ class FilesClient:
         self._spec = spec
         self._patience = patience
         self._drain = drain
+        self._observer = observer
+        self._hash_missed = False
 
     async def upload(self, media: Media, *, progress: Callable[[int], None]) -> RemoteFile:
         async with open_source(media) as source:
@@ -66,6 +70,7 @@ class FilesClient:
                     raise
                 wrong = mismatch(file, media)
                 if wrong is None:
+                    self._miss_hash(file)
                     return file
                 upload.undo()
                 await self._discard(file.name)
@@ -104,6 +109,14 @@ class FilesClient:
             message = f"not the name of a file, which looks like files/abc-123: {name[:80]!r}"
             raise ItemError(Failure(stage="upload", kind="invalid_request", message=message))
         return await transport.send(_call(route, method, f"{self._endpoint.api_version}/{name}", name))
+
+    def _miss_hash(self, file: RemoteFile) -> None:
+        """Google's own endpoint tells every file's hash; a gateway may not."""
+        if file.sha256 is None and not self._hash_missed:
+            self._hash_missed = True
+            self._observer.notify(
+                Warned(message="the endpoint tells no SHA-256 of uploaded files; only their sizes can be verified")
+            )
 
     async def _discard(self, name: str) -> None:
         """Free a file that nobody will use; where that fails, the service does it in two days."""

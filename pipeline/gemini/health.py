@@ -131,6 +131,9 @@ class Health:
                 self._next_probe = now + self._patience.backoff_cap(self._probes)
 
 
+_CAUSES_MAX = 1000
+
+
 class Breaker:
     """Trips when ``subjects`` distinct subjects end the same way with no reset between."""
 
@@ -140,6 +143,8 @@ class Breaker:
 
     def trips(self, cause: str, subject: str) -> bool:
         """Note one more; tells whether it was one too many."""
+        if len(self._seen) >= _CAUSES_MAX and cause not in self._seen:
+            self._seen.clear()  # so many causes have nothing in common
         subjects = self._seen.setdefault(cause, set())
         subjects.add(subject)
         return len(subjects) >= self._limit

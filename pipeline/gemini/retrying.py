@@ -113,14 +113,18 @@ class RetryingTransport:
 
     async def _attempt(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
         """Send once, when health and governor allow; tell them how it ended."""
-        while True:
-            await self._await_health(call)
-            async with self._governor.permit(call):
-                if self._health.admit(call.subject, anyio.current_time()) > 0:
-                    continue  # an outage began while this call waited for its permit
-                if self._drain.begun:
-                    raise Draining("a drain has begun")
-                return await self._send_once(call, effort)
+        try:
+            while True:
+                await self._await_health(call)
+                async with self._governor.permit(call):
+                    if self._health.admit(call.subject, anyio.current_time()) > 0:
+                        continue  # an outage began while this call waited for its permit
+                    if self._drain.begun:
+                        raise Draining("a drain has begun")  # noqa: TRY301
+                    return await self._send_once(call, effort)
+        except BaseException:
+            self._health.gave_up(call.subject, anyio.current_time())  # whoever was the probe is it no more
+            raise
 
     async def _await_health(self, call: Call) -> None:
         with self._drain.interruptible():
@@ -137,9 +141,6 @@ class RetryingTransport:
             verdict = classify(call.route, reply)
         except TransportFault as fault:
             verdict = classify(call.route, fault)
-        except BaseException:
-            self._health.gave_up(call.subject, anyio.current_time())
-            raise
         effort.note(verdict, self._health.successes)
         now = anyio.current_time()
         self._governor.observe(call, verdict, sent_at=sent_at, now=now)
@@ -180,6 +181,7 @@ class RetryingTransport:
                 raise StorageFull(verdict.message)
             case Action.QUERY | Action.RESTART:
                 self._check_hope()
+                self._tell(call, verdict, 0.0)
                 raise SessionLost(verdict, charged=self._charges(verdict, effort))
             case Action.RETRY:
                 return self._back_off(call, verdict, effort)
@@ -223,6 +225,10 @@ class RetryingTransport:
 
     def _pause(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
         wait = random.uniform(0, self._patience.backoff_cap(effort.sent))  # noqa: S311  # jitter, no secret
+        self._tell(call, verdict, wait)
+        return wait
+
+    def _tell(self, call: Call, verdict: Verdict, wait: float) -> None:
         self._observer.notify(
             Retrying(
                 route=call.route,
@@ -232,7 +238,6 @@ class RetryingTransport:
                 message=verdict.message,
             )
         )
-        return wait
 
     def _break(self, call: Call, verdict: Verdict) -> None:
         """Stop where the same trouble meets item after item: then it is not theirs."""

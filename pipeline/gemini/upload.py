@@ -193,7 +193,6 @@ class Upload:
         await self._pause()
 
     async def _pause(self) -> None:
-        """A first cut is mended at once: most are only that."""
         with self._drain.interruptible():
             await anyio.sleep(random.uniform(0, self._patience.backoff_cap(self._fruitless)))  # noqa: S311  # jitter
 

@@ -53,7 +53,7 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
     """A server on loopback for one test."""
     server = RawServer(handler)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610
     server.url = f"http://127.0.0.1:{port}"
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.serve)

@@ -36,7 +36,7 @@ class Bench:
         self.progress: list[int] = []
         self.drain = Drain()
 
-    async def upload(self, media: Media):  # noqa: ANN201
+    async def upload(self, media: Media):
         return await self.files.upload(media, progress=self.progress.append)
 
     def routes(self) -> list[str]:

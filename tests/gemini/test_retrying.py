@@ -452,3 +452,21 @@ def test_polls_are_retried_without_an_attempt_limit() -> None:
         assert (await bench.transport.send(call)).attempts == 31
 
     virtually(scenario())
+
+
+def test_a_cancelled_day_probe_lets_another_go() -> None:
+    """The item that probes a daily quota may be given up by its room; the run must not wait for it for ever."""
+
+    async def scenario() -> None:
+        async def answer(n: int) -> Reply:
+            if n == 1:
+                await anyio.sleep_forever()
+            return quota("GenerateRequestsPerDay", "GenerateRequestsPerMinute", delay="10s") if n == 0 else OK
+
+        bench = Bench(lambda _call, n: answer(n))
+        with anyio.move_on_after(20):
+            await bench.transport.send(generate("given up"))
+        with anyio.fail_after(120):
+            assert isinstance(await bench.transport.send(generate("next")), Reply)
+
+    virtually(scenario())

@@ -195,9 +195,7 @@ async def test_stream_that_ends_early_aborts_at_once() -> None:
     async def short() -> AsyncIterator[bytes]:
         yield b"x" * 1000
 
-    call = Call(
-        route=Route.UPLOAD_CHUNK, method="POST", path="u", body=lambda: short(), body_bytes=100_000, total_seconds=60
-    )
+    call = Call(route=Route.UPLOAD_CHUNK, method="POST", path="u", body=short, body_bytes=100_000, total_seconds=60)
     async with raw_server(says(OK + b"Content-Length: 0\r\n\r\n")) as server, transport_to(server.url) as transport:
         with anyio.fail_after(3), pytest.raises(TransportFault):
             await transport.send(call)
@@ -211,9 +209,7 @@ async def test_what_the_body_raises_comes_out_as_it_is() -> None:
         yield b"x" * 1000
         raise changed
 
-    call = Call(
-        route=Route.UPLOAD_CHUNK, method="POST", path="u", body=lambda: broken(), body_bytes=100_000, total_seconds=60
-    )
+    call = Call(route=Route.UPLOAD_CHUNK, method="POST", path="u", body=broken, body_bytes=100_000, total_seconds=60)
     async with raw_server(says(OK + b"Content-Length: 0\r\n\r\n")) as server, transport_to(server.url) as transport:
         with anyio.fail_after(3), pytest.raises(ItemError) as caught:
             await transport.send(call)
