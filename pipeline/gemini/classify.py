@@ -1,7 +1,6 @@
 """What every signal of the service means: one table, read from the top, the first row that fits wins.
 
-The rows are those of reliability's classification table and of the API reference, section 3; what a row's action
-makes happen is told in ``Action``. Answers inside a 200 (finish reasons and the like) are the generation room's.
+The rows are those of reliability's section 3 and the API reference's; the content of a 200 is the generation room's.
 """
 
 from pipeline.gemini.api import Reply, Route
@@ -11,7 +10,6 @@ from pipeline.gemini.wire import FaultKind, TransportFault, may_be_billed
 
 _UPLOADS = frozenset({Route.UPLOAD_START, Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
 _SESSION = frozenset({Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
-_EMPTY_IS_FINE = _UPLOADS | {Route.FILE_DELETE}
 
 
 def _ok(s: Signal) -> bool:
@@ -29,7 +27,7 @@ def _kept_promise(s: Signal) -> bool:
         return "x-goog-upload-url" in s.headers
     if s.route in _SESSION:
         return "x-goog-upload-status" in s.headers or s.is_json
-    return s.is_json or (s.is_empty and s.route in _EMPTY_IS_FINE)
+    return s.is_json or (s.is_empty and s.route is Route.FILE_DELETE)
 
 
 _KEY = "The key is refused; set GEMINI_API_KEY to a valid one. The service says"

@@ -78,10 +78,15 @@ class HttpTransport:
         return headers
 
     def _redacted(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
-        key = self._key or "\0"
+        """The reply without the key, should a server or proxy echo it; an answer is data, and altered only where
+        no answer could hold the key by chance."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        key = self._key
+        if key is None or len(key) < (_UNMISTAKABLE_CHARACTERS if 200 <= status < 300 else _KEY_CHARACTERS):
+            return Reply(status=status, headers=lower, body=body)
         return Reply(
             status=status,
-            headers={name.lower(): value.replace(key, "[key]") for name, value in headers.items()},
+            headers={name: value.replace(key, "[key]") for name, value in lower.items()},
             body=body.replace(key.encode(), b"[key]"),
         )
 

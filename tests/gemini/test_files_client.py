@@ -236,3 +236,20 @@ async def test_name_that_is_none_is_not_sent() -> None:
         with pytest.raises(ItemError):
             await b.files.delete("files/../models/x")
         assert b.routes() == []
+
+
+@pytest.mark.parametrize("kind", ["hash_wrong", "size_wrong", "mime_wrong"])
+async def test_unverified_upload_is_deleted_and_made_again(made: Callable[..., Media], kind: str) -> None:
+    """One wrong file is replaced; wrong ones for ever fail the item after three, and none is left behind."""
+    async with bench(Fault(kind=kind, first=1)) as b:
+        media = made(3000)
+        assert (await b.upload(media)).sha256 == media.sha256
+        assert sum(b.progress) == media.size_bytes
+        assert len([file async for file in b.files.list()]) == 1
+    async with bench(Fault(kind=kind)) as b:
+        with pytest.raises(ItemError) as caught:
+            await b.upload(made(3000))
+        assert (caught.value.failure.kind, caught.value.failure.retryable) == ("upload_failed", True)
+        assert b.routes().count("upload_start") == 3
+        assert [file async for file in b.files.list()] == []
+        assert sum(b.progress) == 0
