@@ -19,7 +19,7 @@ from pipeline.report.summary import Summary
 from pipeline.settings import CommandLine
 from pipeline.spec import RunSpec
 
-EMULATOR_KEY: Final = "emulator"
+EMULATOR_KEY: Final = "no-key"
 """The emulator takes any key; a real one is never shown to it."""
 
 

@@ -20,6 +20,9 @@ REPLY_BYTES_MAX = 16 * 1024 * 1024
 CONNECT_SECONDS = 20.0
 _PIECE_BYTES = 256 * 1024
 _USER_AGENT = "gemini-media-pipeline"
+_KEY_CHARACTERS = 8
+_UNMISTAKABLE_CHARACTERS = 24
+"""Keys of the service have 39 characters; a text so long is not written by chance."""
 
 
 class HttpTransport:

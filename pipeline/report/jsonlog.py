@@ -23,6 +23,8 @@ from pipeline.records import Status
 ROTATE_BYTES: Final = 100 * 1024 * 1024
 KEPT_FILES: Final = 5
 REDACTED: Final = "[key]"
+SECRET_CHARACTERS: Final = 8
+"""Anything shorter would be cut out of words that are no secret."""
 
 ONLY_VERBOSE = (BytesUploaded, CallSent, CallEnded, ItemAdmitted, ItemState)
 
@@ -34,7 +36,7 @@ class JsonLog:
         path.touch(mode=0o600)
         self._handler = RotatingFileHandler(path, maxBytes=ROTATE_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(message)s"))
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= SECRET_CHARACTERS)
         self._verbose = verbose
 
     def notify(self, event: Event) -> None:
