@@ -98,19 +98,6 @@ class Assembler:
         generation = _merged(run.generation, entry.generation)
         safety = _merged(run.safety, entry.safety)
         schema = run.schema if entry.schema is None else entry.schema
-        try:
-            identity = fingerprint(
-                media=media,
-                prompt=rendered.prompt,
-                labels=rendered.labels,
-                system=system,
-                model=model,
-                generation=generation,
-                safety=safety,
-                schema=schema,
-            )
-        except OverflowError:
-            raise failed("bad_row", "a number in generation or schema is too large") from None
         return Item(
             key=entry.key,
             position=entry.position,
@@ -119,7 +106,16 @@ class Assembler:
             media=media,
             prompt=rendered.prompt,
             prompt_sha256=prompt_sha256(rendered.prompt),
-            fingerprint=identity,
+            fingerprint=fingerprint(
+                media=media,
+                prompt=rendered.prompt,
+                labels=rendered.labels,
+                system=system,
+                model=model,
+                generation=generation,
+                safety=safety,
+                schema=schema,
+            ),
             labels=rendered.labels,
             system=system,
             generation=generation,

@@ -21,6 +21,7 @@ from pipeline.records import Json
 RENDERED_CHARACTERS: Final = 1024 * 1024
 """Longest prompt, or label, that a template may render."""
 
+_EDGES: Final = " \t\r\n"
 _WIDTH: Final = 1000
 _RANGE: Final = 10_000
 _POWER_BITS: Final = 4096
@@ -107,8 +108,8 @@ class Template:
         macro = context.get_exported().get("label")
         labels: tuple[str, ...] = ()
         if len(media) > 1 and isinstance(macro, Macro):
-            labels = tuple(_bounded(str(macro(medium))).strip() for medium in media)
-        prompt = "".join(pieces).strip()
+            labels = tuple(_bounded(str(macro(medium))).strip(_EDGES) for medium in media)
+        prompt = "".join(pieces).strip(_EDGES)
         for text in (prompt, *labels):
             text.encode()
         if not prompt:
