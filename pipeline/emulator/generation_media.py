@@ -27,6 +27,7 @@ OTHER_TYPES = frozenset(
     }
 )
 """Documents and sound: taken, but only roughly counted (gemini-api/docs/audio, /document-processing)."""
+SUPPORTED_TYPES = IMAGE_TYPES | VIDEO_TYPES | OTHER_VIDEO_TYPES | OTHER_TYPES
 _FILE_URI = re.compile(r"(?:.*/)?files/([^/:?]+)")
 
 
@@ -96,10 +97,8 @@ def _require_active(service: Service, file: StoredFile) -> None:
 
 
 def _is_supported(mime_type: str) -> bool:
-    essence = mime_type.split(";", maxsplit=1)[0].strip().lower()
-    return essence.startswith("text/") or any(
-        essence in types for types in (IMAGE_TYPES, VIDEO_TYPES, OTHER_VIDEO_TYPES, OTHER_TYPES)
-    )
+    essence = mime_type.partition(";")[0].strip().lower()
+    return essence in SUPPORTED_TYPES or essence.startswith("text/")
 
 
 def _inline(service: Service, blob: Blob) -> Medium:

@@ -1,35 +1,19 @@
 """Every kind of fault does on the wire what its name says, and plans strike the same requests every time."""
 
 import gzip
-import http.client
 import json
 import socket
-import threading
 import time
 import urllib.parse
 
 import pytest
-from emulator_http import MEDIA, MODEL, Http
+from emulator_http import MODEL, Http
 
-from pipeline.emulator import Fault, Plan
-from pipeline.emulator.fault_kinds import KINDS
-from pipeline.emulator.faults import draw
-from pipeline.emulator.routing import ROUTES
+from pipeline.emulator import Fault
 
 TEXT = {"text": "a prompt"}
 RAW_BODY = json.dumps({"contents": [{"parts": [TEXT]}]}).encode()
 CHUNK = 8 * 1024 * 1024
-
-
-@pytest.fixture
-def api_with(gemini_emulator_factory):
-    def start(*faults: Fault, **plan) -> Http:
-        emulator = gemini_emulator_factory(Plan(fault=list(faults), describe="brief", **plan))
-        api = Http(emulator.base_url)
-        api.emulator = emulator
-        return api
-
-    return start
 
 
 def raw(api: Http, seconds: float = 5.0) -> tuple[bytes, str]:
@@ -219,187 +203,7 @@ def test_slow_answers_take_their_time_and_hung_ones_never_come(api_with):
     assert hung.emulator.ledger()["calls"] == {"generate": {"client_left": 1}}
 
 
-@pytest.mark.parametrize(("durable", "kept"), [(True, 4 * 1024 * 1024), (False, 0)])
-def test_cut_chunks_can_be_resumed_from_what_is_durable(api_with, durable, kept):
-    """A chunk is cut in the middle; the query tells what was kept, and the file made of the rest is right."""
-    api = api_with(Fault(kind="cut_upload", first=1, durable=durable))
-    content = bytes(range(256)) * (CHUNK // 256)
-    url = api.start({"display_name": "cut"}, CHUNK).headers["X-Goog-Upload-URL"]
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        api.send(url, "upload, finalize", 0, content)
-    assert int(api.send(url, "query").headers["X-Goog-Upload-Size-Received"]) == kept
-    if not kept:
-        assert api.send(url, "upload, finalize", kept, content[kept:]).status == 200
-        return
-    file = api.send(url, "upload, finalize", kept, content[kept:]).json["file"]
-    assert file["sha256Hash"] == api_with().upload(content)["sha256Hash"]
-
-
-def test_lost_finalize_leaves_a_file_that_a_query_finds(api_with):
-    """The connection is reset after the file was made."""
-    api = api_with(Fault(kind="lost_finalize"))
-    url = api.start({}, 1).headers["X-Goog-Upload-URL"]
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        api.send(url, "upload, finalize", 0, b"x")
-    assert len(api("GET", "/v1beta/files").json["files"]) == 1
-    assert api.send(url, "query").json["file"]["sizeBytes"] == "1"
-
-
-def test_upload_urls_can_be_missing_or_foreign(api_with):
-    """A start without its URL, and one that points elsewhere with the session still in it."""
-    assert api_with(Fault(kind="upload_no_url")).start().headers["X-Goog-Upload-URL"] is None
-    foreign = api_with(Fault(kind="upload_foreign_url", host="http://192.0.2.1:8000")).start()
-    assert foreign.headers["X-Goog-Upload-URL"].startswith("http://192.0.2.1:8000/upload/v1beta/files?upload_id=")
-
-
 def test_redirects_lead_to_the_host_they_name(api_with):
     """The Location is the fault's host with the request's path."""
     answer = api_with(Fault(kind="redirect", host="https://elsewhere.example.com")).generate(TEXT)
     assert answer.headers["Location"] == f"https://elsewhere.example.com/v1beta/models/{MODEL}:generateContent"
-
-
-def test_vanished_files_are_403_and_gone(api_with):
-    """The file is deleted just before generate sees it."""
-    api = api_with(Fault(kind="vanish", attempt=1))
-    file = api.upload(b"x", display_name="soon gone")
-    part = {"fileData": {"fileUri": file["uri"]}}
-    assert api.generate(part, part).status == 403
-    assert api("GET", f"/v1beta/{file['name']}").status == 403
-
-
-def test_files_can_fail_or_never_be_ready(api_with):
-    """FAILED carries an error and is not usable; a stuck file is PROCESSING even days later."""
-    failed = api_with(Fault(kind="fail_processing", message="bad codec"))
-    file = failed.upload(b"x")
-    assert (file["state"], file["error"]) == ("FAILED", {"code": 13, "message": "bad codec"})
-    assert failed.generate({"fileData": {"fileUri": file["uri"]}}).status == 400
-    stuck = api_with(Fault(kind="stuck_processing"))
-    name = stuck.upload(b"x")["name"]
-    stuck.emulator.advance(40 * 3600)
-    assert stuck("GET", f"/v1beta/{name}").json["state"] == "PROCESSING"
-
-
-@pytest.mark.parametrize(
-    ("kind", "field"),
-    [("hash_wrong", "sha256Hash"), ("size_wrong", "sizeBytes"), ("mime_wrong", "mimeType"), ("unknown_state", "state")],
-)
-def test_finished_files_can_be_told_wrongly(api_with, kind, field):
-    """One field differs from an honest answer, in the finalize reply and in files.get."""
-    honest, api = api_with().upload(b"x"), api_with(Fault(kind=kind))
-    file = api.upload(b"x")
-    assert {name for name in ("sha256Hash", "sizeBytes", "mimeType", "state") if file[name] != honest[name]} == {field}
-    assert api("GET", f"/v1beta/{file['name']}").json == file
-
-
-def test_upload_faults_have_their_bodies(api_with):
-    """A full storage names its quota at the start of an upload, and a taken name is a 409."""
-    full = api_with(Fault(kind="429_storage", retry_info="1s")).start()
-    assert full.json["error"]["details"][0]["violations"][0]["quotaId"] == "FileStorageBytesPerProject"
-    assert full.json["error"]["details"][1]["retryDelay"] == "1s"
-    assert api_with(Fault(kind="409_exists")).start().status == 409
-
-
-def test_injected_errors_lack_the_status_header(api_with):
-    """A 5xx in an upload is not the upload server talking; afterwards the session goes on."""
-    api = api_with(Fault(kind="503_empty", route="upload_chunk", attempt=1))
-    url = api.start({}, 1).headers["X-Goog-Upload-URL"]
-    broken = api.send(url, "upload, finalize", 0, b"x")
-    assert (broken.status, broken.headers["X-Goog-Upload-Status"]) == (503, None)
-    assert api.send(url, "upload, finalize", 0, b"x").status == 200
-
-
-def statuses(api: Http, prompts: list[str], parallel: bool) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {prompt: [] for prompt in prompts}
-
-    def ask(prompt: str) -> None:
-        found[prompt] += [api.generate({"text": prompt}).status for _ in range(2)]
-
-    if not parallel:
-        for prompt in prompts:
-            ask(prompt)
-        return found
-    threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in reversed(prompts)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
-
-
-def test_a_plan_strikes_the_same_requests_in_any_order(api_with):
-    """With a rate, the same prompts and attempts fail whether asked one by one or all at once in reverse."""
-    faults = [Fault(kind="503", route="generate", rate=0.3), Fault(kind="500", route="*", rate=0.2)]
-    prompts = [f"prompt {number}" for number in range(40)]
-    first = statuses(api_with(*faults, seed=5), prompts, parallel=False)
-    assert statuses(api_with(*faults, seed=5), prompts, parallel=True) == first
-    assert statuses(api_with(*faults, seed=6), prompts, parallel=False) != first
-    seen = [status for pair in first.values() for status in pair]
-    assert set(seen) == {200, 500, 503}
-    assert 10 < seen.count(503) < 40
-
-
-def test_draws_are_even():
-    """The share of identities under a rate is the rate."""
-    hits = sum(draw(1, 0, "generate", str(number), 1) < 0.25 for number in range(4000))
-    assert 900 < hits < 1100
-
-
-@pytest.mark.parametrize(
-    ("selection", "expected"),
-    [
-        ({"attempt": 2}, [200, 500, 200, 200]),
-        ({"attempt": [1, 3]}, [500, 200, 500, 200]),
-        ({"first": 1}, [500, 200, 200, 200]),
-        ({"after": 1}, [200, 500, 500, 500]),
-        ({"until": 2}, [500, 500, 200, 200]),
-        ({"after": 1, "until": 2}, [200, 500, 200, 200]),
-        ({"match": "prompt"}, [500] * 4),
-        ({"match": "another"}, [200] * 4),
-        ({"rate": 0.0}, [200] * 4),
-        ({"until_seconds": 60}, [500] * 4),
-        ({"after_seconds": 60}, [200] * 4),
-        ({"route": "count_tokens"}, [200] * 4),
-        ({"route": ["generate", "file_get"]}, [500] * 4),
-    ],
-)
-def test_faults_select_by_attempt_count_time_text_and_route(api_with, selection, expected):
-    """Each way of selecting hits exactly the requests it says."""
-    api = api_with(Fault(kind="500", **{"route": "generate", **selection}))
-    assert [api.generate(TEXT).status for _ in range(4)] == expected
-
-
-def test_faults_follow_the_virtual_clock_and_file_names(api_with):
-    """A span in seconds opens when the clock is moved, and a display name selects an upload's requests."""
-    api = api_with(
-        Fault(kind="503", route="generate", after_seconds=300, until_seconds=600),
-        Fault(kind="500", route="upload_start", match="bad"),
-    )
-    seen = []
-    for seconds in (0, 301, 300):
-        api.emulator.advance(seconds)
-        seen.append(api.generate(TEXT).status)
-    assert seen == [200, 503, 200]
-    assert [api.start({"display_name": name}).status for name in ("good", "bad one")] == [200, 500]
-
-
-def test_every_kind_strikes_only_routes_that_exist():
-    """The table of kinds names known routes, and holds every kind of the classification."""
-    assert len(KINDS) >= 55
-    assert all(kind.routes <= ROUTES for kind in KINDS.values())
-
-
-def test_a_whole_video_upload_survives_a_stormy_plan(api_with):
-    """Faults on every step in turn still leave a file whose bytes are right."""
-    api = api_with(
-        Fault(kind="503", route="upload_start", attempt=1),
-        Fault(kind="cut_upload", attempt=1),
-        Fault(kind="500", route="query", attempt=1),
-    )
-    content = (MEDIA / "coffee_zoom.mp4").read_bytes()
-    assert api.start({"display_name": "v"}, len(content), "video/mp4").status == 503
-    url = api.start({"display_name": "v"}, len(content), "video/mp4").headers["X-Goog-Upload-URL"]
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        api.send(url, "upload, finalize", 0, content)
-    assert [api.send(url, "query").status for _ in range(2)] == [500, 200]
-    assert api.send(url, "upload, finalize", 0, content).json["file"]["sizeBytes"] == str(len(content))
-    assert api.emulator.ledger()["faults"] == {"503": 1, "cut_upload": 1, "500": 1}

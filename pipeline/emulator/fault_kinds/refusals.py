@@ -18,6 +18,7 @@ from pipeline.emulator.reply import Reply
 MINUTE_WAIT_SECONDS = 28.4
 SHORT_DAY_WAIT_SECONDS = 34.4
 """A daily violation with a wait of seconds (googleapis/python-genai#2044)."""
+MODEL_CALLS = ANSWERS | {"count_tokens", "model_get"}
 UPLOADS = FILE_CREATION | CHUNKS | {"upload_start"}
 
 Make = Callable[[Strike], Reply]
@@ -32,7 +33,7 @@ def _quota(dimension: Dimension, wait_seconds: float | None, limit: int | None =
         if wait is None:
             wait = seconds_to_midnight_pacific(datetime.fromtimestamp(strike.now, UTC))
         exceeded = Exceeded(dimension, fault.quota_value if limit is None else limit, wait)
-        reply = quota_refusal(Quota(free_tier=True), strike.exchange.target.name, [exceeded], fault.retry_info)
+        reply = quota_refusal(Quota(free_tier=True), _model(strike), [exceeded], fault.retry_info)
         return _worded(reply, fault.message)
 
     return make
@@ -72,9 +73,14 @@ def _file_identifier(strike: Strike) -> str:
     return files[0].identifier if files else "emulated"
 
 
+def _model(strike: Strike) -> str:
+    """The model asked for, or the word of a call that asks for none."""
+    exchange = strike.exchange
+    return exchange.target.name if exchange.routes[0] in MODEL_CALLS else "unspecified"
+
+
 def _no_model(strike: Strike) -> Reply:
-    target = strike.exchange.target
-    return api_errors.no_model(target.name, target.version, "generateContent")
+    return api_errors.no_model(_model(strike), strike.exchange.target.version, "generateContent")
 
 
 def _list_wrapped(strike: Strike) -> Reply:
