@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024  # what fits a processor's cache: measured best for scanning
 PRIVATE_FILE = 0o600
 OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 

@@ -61,21 +61,20 @@ def mark_of(line: bytes, offset: int) -> Mark:
 
     Raises ``msgspec.DecodeError`` (``ValidationError`` is one) or ``UnicodeDecodeError`` where it is no whole record.
     """
-    known = _DECODER.decode(line)
-    error = known.error
-    return Mark(
-        key=known.key,
-        status=known.status,
-        fingerprint=known.fingerprint,
-        kind=error.kind if error else None,
-        retryable=error.retryable if error else False,
-        emulated=known.backend == EMULATOR,
-        offset=offset,
-        size_bytes=len(line) + 1,
-        ambiguous_runs=known.ambiguous_runs,
-        media_sha256=_media_digest(known.media),
-        wrong_row=bool(error and error.stage == "manifest" and _WRONG_ROW_KEY.fullmatch(known.key)),
-    )
+    return _mark(_DECODER.decode(line), offset, len(line) + 1)
+
+
+def marks_of(block: bytes, offset: int) -> list[Mark]:
+    r"""As ``mark_of`` for many lines at once, each ended by ``\n``; faster. Raises the same where any is no record."""
+    marks: list[Mark] = []
+    start = 0
+    for known in _DECODER.decode_lines(block):
+        end = block.index(b"\n", start) + 1
+        marks.append(_mark(known, offset + start, end - start))
+        start = end
+    if start != len(block):
+        raise msgspec.DecodeError("an empty line, or a record over several lines")
+    return marks
 
 
 class _KnownMedia(msgspec.Struct, gc=False):
@@ -101,6 +100,23 @@ class _Known(msgspec.Struct, gc=False):
 
 
 _DECODER = msgspec.json.Decoder(_Known)
+
+
+def _mark(known: _Known, offset: int, size_bytes: int) -> Mark:
+    error = known.error
+    return Mark(
+        key=known.key,
+        status=known.status,
+        fingerprint=known.fingerprint,
+        kind=error.kind if error else None,
+        retryable=error.retryable if error else False,
+        emulated=known.backend == EMULATOR,
+        offset=offset,
+        size_bytes=size_bytes,
+        ambiguous_runs=known.ambiguous_runs,
+        media_sha256=_media_digest(known.media),
+        wrong_row=error is not None and error.stage == "manifest" and _WRONG_ROW_KEY.fullmatch(known.key) is not None,
+    )
 
 
 def _weigh(outcome: Outcome) -> tuple[int, Failure | None]:

@@ -6,7 +6,9 @@ import msgspec
 
 from pipeline.errors import PipelineError
 from pipeline.ledger.api import Mark
-from pipeline.results.record import mark_of
+from pipeline.results.record import mark_of, marks_of
+
+NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class DamagedLine(PipelineError):
@@ -26,41 +28,59 @@ class Scan:
 
     def __init__(self, chunks: Iterable[bytes], *, start: int = 0) -> None:
         self._chunks = chunks
+        self._offset = start
+        self._damaged_at: int | None = None
         self.good_end = start
         self.unterminated: Mark | None = None
 
     def marks(self) -> Iterator[Mark]:
         """The mark of every whole line, in order. Raises ``DamagedLine``."""
-        offset = self.good_end
-        damaged_at: int | None = None
-        for line, is_terminated in split_lines(self._chunks):
-            try:
-                mark = mark_of(line, offset)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                damaged_at = offset if damaged_at is None else damaged_at
-            else:
-                if damaged_at is not None:
-                    raise DamagedLine(damaged_at)
-                if is_terminated:
-                    self.good_end = offset + mark.size_bytes
-                    yield mark
+        for block in blocks_of_lines(self._chunks):
+            offset = self._offset
+            self._offset += len(block)
+            if self._damaged_at is None and block.endswith(b"\n"):
+                try:
+                    marks = marks_of(block, offset)
+                except NO_RECORD:
+                    pass  # then one by one, to find out which
                 else:
-                    self.unterminated = mark
+                    self.good_end = self._offset
+                    yield from marks
+                    continue
+            yield from self._one_by_one(block, offset)
+
+    def _one_by_one(self, block: bytes, offset: int) -> Iterator[Mark]:
+        *lines, rest = block.split(b"\n")
+        for line in lines:
+            mark = self._mark_of(line, offset)
             offset += len(line) + 1
+            if mark:
+                self.good_end = offset
+                yield mark
+        if rest:
+            self.unterminated = self._mark_of(rest, offset)
+
+    def _mark_of(self, line: bytes, offset: int) -> Mark | None:
+        """None where the line is damaged: which is forgiven only while no whole one follows."""
+        try:
+            mark = mark_of(line, offset)
+        except NO_RECORD:
+            self._damaged_at = offset if self._damaged_at is None else self._damaged_at
+            return None
+        if self._damaged_at is not None:
+            raise DamagedLine(self._damaged_at)
+        return mark
 
 
-def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    r"""Lines by ``\n`` alone, without it, and whether it was there; an empty rest is no line."""
+def blocks_of_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    r"""The same bytes cut after a ``\n`` (and nowhere else: not at what Unicode or Windows call a line's end)."""
     begun: list[bytes] = []
     for chunk in chunks:
-        *whole, rest = chunk.split(b"\n")
-        if whole:
-            begun.append(whole[0])
-            yield b"".join(begun), True
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            yield b"".join((*begun, chunk[:cut]))
             begun.clear()
-            for line in whole[1:]:
-                yield line, True
-        begun.append(rest)
-    last = b"".join(begun)
-    if last:
-        yield last, False
+        begun.append(chunk[cut:])
+    rest = b"".join(begun)
+    if rest:
+        yield rest
