@@ -254,3 +254,18 @@ def test_emulator_imports_only_the_words_of_the_project():
             ours = {name for name in names if name.split(".")[0] == "pipeline"}
             foreign = {name for name in ours if not name.startswith("pipeline.emulator")} - allowed
             assert not foreign, f"{path.name} imports {foreign}"
+
+
+def test_readme_names_every_kind_route_and_key():
+    """What a plan can say is documented, all of it."""
+    from pipeline.emulator.fault_kinds import KINDS
+    from pipeline.emulator.routing import ROUTES
+
+    text = (ROOT / "pipeline" / "emulator" / "README.md").read_text()
+    names = {*KINDS, *ROUTES, *Fault.__struct_fields__, *Plan.__struct_fields__} - {
+        "limits",
+        "latency",
+        "quota",
+        "fault",
+    }
+    assert {name for name in names if f"`{name}`" not in text and f"`[{name}]`" not in text} == set()
