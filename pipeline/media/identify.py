@@ -6,8 +6,10 @@ written within two seconds of hashing it: a second write could then hide behind 
 
 import errno
 import hashlib
+import math
 import os
 import stat
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -24,6 +26,9 @@ CHUNK_BYTES: Final = 1024 * 1024
 CACHED_FILES: Final = 65_536
 FRESH_NANOSECONDS: Final = 2_000_000_000
 """A file written this shortly before (or after) it was hashed is hashed again by the next run."""
+
+CHECKED_SECONDS: Final = 1.0
+"""A file looked at this recently is not looked at again: many rows may name it, and its hash is checked when sent."""
 
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_A_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
@@ -142,6 +147,7 @@ class Identifier:
         self._max_bytes = max_bytes
         self._check_cancelled = check_cancelled
         self._cache: OrderedDict[str, Identified] = OrderedDict()
+        self._checked_at: dict[str, float] = {}
         self._new: list[tuple[str, FileIdentity, str, str]] = []
 
     def expect(self, locations: Iterable[str]) -> None:
@@ -154,9 +160,14 @@ class Identifier:
     def identify(self, location: str, shown: str) -> Identified:
         """As the function of this name, reading only what is not known already."""
         known = self._cache.get(location)
-        if known is not None and self._unchanged(location, known):
-            self._cache.move_to_end(location)
-            return known
+        now_seconds = time.monotonic()
+        if known is not None:
+            if now_seconds - self._checked_at.get(location, -math.inf) < CHECKED_SECONDS:
+                return known
+            if self._unchanged(location, known):
+                self._cache.move_to_end(location)
+                self._checked_at[location] = now_seconds
+                return known
         hashed_at_ns = int(self._clock.now().timestamp() * 1e9)
         found = identify(location, shown=shown, max_bytes=self._max_bytes, check_cancelled=self._check_cancelled)
         if abs(hashed_at_ns - found.identity.mtime_ns) > FRESH_NANOSECONDS:
@@ -181,4 +192,5 @@ class Identifier:
     def _keep(self, location: str, found: Identified) -> None:
         self._cache[location] = found
         if len(self._cache) > CACHED_FILES:
-            self._cache.popitem(last=False)
+            oldest, _ = self._cache.popitem(last=False)
+            self._checked_at.pop(oldest, None)

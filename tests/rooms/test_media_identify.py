@@ -177,3 +177,16 @@ class TestIdentifier:
         strict.expect([str(path)])
         with pytest.raises(ItemError, match="the limit is 10"):
             strict.identify(str(path), "a")
+
+    def test_a_file_that_changes_during_the_run_is_read_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is known is looked at again, though not for every row that names it."""
+        path = tmp_path / "a.png"
+        self.write(path, 60)
+        identifier = self.make(MemoryLedger())
+        first = identifier.identify(str(path), "a")
+        assert identifier.identify(str(path), "a") is first
+        path.write_bytes(PNG + b"more")
+        monkeypatch.setattr(module, "CHECKED_SECONDS", 0.0)
+        assert identifier.identify(str(path), "a").identity.size_bytes == len(PNG) + 4
