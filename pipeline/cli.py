@@ -1,6 +1,7 @@
 """The command line: arguments in, exit codes out, nothing else."""
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -231,6 +232,12 @@ def main() -> NoReturn:
         sys.exit(ExitCode.OK)
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
+    except Exception:  # noqa: BLE001 - whatever gets here is a bug, and the trace is what its report needs
+        traceback.print_exc()
+        fail(
+            "this is a bug; please report it with the lines above. Run again: nothing that was answered is lost",
+            ExitCode.BUG,
+        )
     sys.exit(ExitCode.OK)
 
 

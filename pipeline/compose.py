@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 
 import anyio
@@ -14,13 +13,14 @@ from pipeline.engine.failure_budget import FailureBudget
 from pipeline.engine.flow import Flow, Rooms, first_of_ours
 from pipeline.engine.preflight import Preflight
 from pipeline.engine.shutdown import Shutdown
-from pipeline.errors import ExitCode, PipelineError
+from pipeline.errors import ExitCode
 from pipeline.events import DrainBegan, Observer, Observers, Warned
 from pipeline.gemini.api import FilesApi
 from pipeline.gemini.client import Client, key_hash, open_client
 from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.stage import GenerationRoom
 from pipeline.generation.tokens import estimate
+from pipeline.ledger.api import Ledger
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.manifest.stage import ManifestRoom
 from pipeline.records import Item, Outcome, Status
@@ -52,77 +52,85 @@ async def run(
 
     Raises ``UsageError``, ``RunLocked`` or ``StopRun`` where the run could not begin: nothing was sent then.
     """
-    clock = clock or SystemClock()
-    started_at = clock.now()
-    early = Observers(*observers)
-    open_ledger = partial(
-        open_sqlite_ledger,
-        endpoint=spec.endpoint.base_url,
-        key_hash=key_hash(api_key),
-        warn=lambda message: early.notify(Warned(message=message)),
-    )
-    async with open_run_folder(spec, open_ledger=open_ledger, clock=clock) as folder:
-        counting = Counting()
-        log = JsonLog(folder.path / LOG, secrets=(api_key,), verbose=spec.verbose)
-        try:
-            observer = Observers(counting, log, *observers)
-            one = _Run(spec, folder, observer=observer, counting=counting, clock=clock, started_at=started_at)
-            log.write("run_began", {"source": spec.source_name, "backend": spec.endpoint.backend})
-            summary = await one.go(api_key, watch_signals=watch_signals)
-            log.write("run_ended", {"summary": summary})
-        finally:
-            log.close()
+    one = _Run(spec, api_key, observers=observers, clock=clock or SystemClock())
+    try:
+        async with anyio.create_task_group() as watchers:
+            if watch_signals:
+                watchers.start_soon(one.shutdown.watch_signals)
+            watchers.start_soon(one.shutdown.watch_deadline)
+            watchers.start_soon(one.shutdown.watch_grace)
+            summary = await one.go()
+            watchers.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_of_ours(group) or group from None
     return summary
 
 
 class _Run:
-    """One run over an open run folder."""
+    """One run, from opening its folder to its summary; signals are watched for all of that time."""
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        folder: RunFolder,
-        *,
-        observer: Observer,
-        counting: Counting,
-        clock: Clock,
-        started_at: datetime,
-    ) -> None:
+    def __init__(self, spec: RunSpec, api_key: str, *, observers: Sequence[Observer], clock: Clock) -> None:
         self._spec = spec
-        self._folder = folder
-        self._observer = observer
-        self._counting = counting
+        self._api_key = api_key
         self._clock = clock
-        self._started_at = started_at
-        self._drain = Drain(lambda reason: observer.notify(DrainBegan(reason=reason)))
+        self._started_at = clock.now()
+        self._counting = Counting()
+        self._observers = Observers(self._counting, *observers)
+        self._drain = Drain(lambda reason: self._observers.notify(DrainBegan(reason=reason)))
         self._failures = FailureBudget(spec.stop.max_failed_share)
+        self._work = anyio.CancelScope()
+        self.shutdown = Shutdown(drain=self._drain, spec=spec.stop, clock=clock, stop_now=self._work.cancel)
 
-    async def go(self, api_key: str, *, watch_signals: bool) -> Summary:
-        """The flow with its watchers, then the closing: compaction and summary."""
-        spec, ledger = self._spec, self._folder.ledger
+    async def go(self) -> Summary:
+        """Open the folder, run, close it."""
+        spec = self._spec
+        open_ledger = partial(
+            open_sqlite_ledger,
+            endpoint=spec.endpoint.base_url,
+            key_hash=key_hash(self._api_key),
+            warn=lambda message: self._observers.notify(Warned(message=message)),
+        )
+        async with open_run_folder(spec, open_ledger=open_ledger, clock=self._clock) as folder:
+            log = JsonLog(folder.path / LOG, secrets=(self._api_key,), verbose=spec.verbose)
+            self._observers.add(log)
+            try:
+                log.write("run_began", {"source": spec.source_name, "backend": spec.endpoint.backend})
+                summary = await self._run_in(folder)
+                log.write("run_ended", {"summary": summary})
+            finally:
+                log.close()
+        return summary
+
+    async def _run_in(self, folder: RunFolder) -> Summary:
+        """The flow, then the closing: compaction and summary."""
+        spec, ledger = self._spec, folder.ledger
         doubted_before = await ledger.in_doubt()
         async with open_client(
-            api_key=api_key,
+            api_key=self._api_key,
             ledger=ledger,
             drain=self._drain,
-            observer=self._observer,
+            observer=self._observers,
             clock=self._clock,
             endpoint=spec.endpoint,
             upload=spec.upload,
             generation=spec.generation,
             quota=spec.quota,
         ) as client:
-            rooms = await self._rooms(client)
-            await self._flow(rooms, watch_signals=watch_signals)
+            rooms = await self._rooms(client, folder)
+            await self._flow(rooms, ledger)
         manifest = rooms.manifest
         if manifest.read_to_end and not manifest.usable and not spec.source.is_folder:
             self._drain.begin(ExitCode.USAGE, "not one row of the manifest can be used; its failed lines say why")
         if self._drain.exit_code != ExitCode.NEEDS_HUMAN:
-            await compact(self._folder, source_was_read=manifest.read_to_end)
-        return await self._sum_up(doubted_before, manifest.read_to_end)
+            await compact(folder, source_was_read=manifest.read_to_end)
+        return await self._sum_up(
+            folder,
+            in_doubt=sorted({*doubted_before, *await ledger.open_intents()}),
+            removed=await ledger.count_removed() if manifest.read_to_end else 0,
+        )
 
-    async def _rooms(self, client: Client) -> Rooms:
-        spec, ledger, clock, observer = self._spec, self._folder.ledger, self._clock, self._observer
+    async def _rooms(self, client: Client, folder: RunFolder) -> Rooms:
+        spec, ledger, clock, observer = self._spec, folder.ledger, self._clock, self._observers
         retention = Retention(
             budget=StorageBudget(spec.limits.project_storage_bytes),
             files=client.files,
@@ -146,8 +154,8 @@ class _Run:
                 selection=spec.selection,
                 limits=spec.limits,
                 ledger=ledger,
-                identities=self._folder.identities,
-                run_folder=self._folder.path,
+                identities=folder.identities,
+                run_folder=folder.path,
                 clock=clock,
                 observer=observer,
             ),
@@ -171,38 +179,27 @@ class _Run:
                 drain=self._drain,
                 clock=clock,
             ),
-            results=ResultsRoom(
-                self._folder, backend=spec.endpoint.backend, observer=observer, on_committed=on_committed
-            ),
+            results=ResultsRoom(folder, backend=spec.endpoint.backend, observer=observer, on_committed=on_committed),
             retention=retention,
         )
 
-    async def _flow(self, rooms: Rooms, *, watch_signals: bool) -> None:
-        spec = self._spec
+    async def _flow(self, rooms: Rooms, ledger: Ledger) -> None:
         flow = Flow(
             rooms=rooms,
-            ledger=self._folder.ledger,
+            ledger=ledger,
             drain=self._drain,
             clock=self._clock,
-            uploads=spec.upload.uploads,
-            concurrency=spec.generation.concurrency,
+            work=self._work,
+            uploads=self._spec.upload.uploads,
+            concurrency=self._spec.generation.concurrency,
         )
-        shutdown = Shutdown(drain=self._drain, spec=spec.stop, clock=self._clock, stop_now=flow.stop_now)
         try:
-            async with anyio.create_task_group() as watchers:
-                if watch_signals:
-                    watchers.start_soon(shutdown.watch_signals)
-                watchers.start_soon(shutdown.watch_deadline)
-                watchers.start_soon(shutdown.watch_grace)
-                await flow.run()
-                watchers.cancel_scope.cancel()
+            await flow.run()
         except BaseExceptionGroup as group:
             ours = first_of_ours(group)
             if ours is None:
                 raise
             self._drain.begin(ours.exit_code, str(ours))
-        except PipelineError as error:
-            self._drain.begin(error.exit_code, str(error))
 
     def _spend(self, *, failed: bool) -> None:
         if self._failures.spend(failed=failed) and not self._drain.begun:
@@ -211,22 +208,22 @@ class _Run:
                 f"{self._failures}, more than max_failed_share allows: look at their errors, then run again",
             )
 
-    async def _sum_up(self, doubted_before: Sequence[str], source_was_read: bool) -> Summary:  # noqa: FBT001
-        ledger, spec = self._folder.ledger, self._spec
+    async def _sum_up(self, folder: RunFolder, *, in_doubt: list[str], removed: int) -> Summary:
+        spec = self._spec
         summary = self._counting.summary(
             source=spec.source_name,
-            output=str(self._folder.path),
+            output=str(folder.path),
             backend=spec.endpoint.backend,
             model=spec.defaults.model,
-            in_doubt=sorted({*doubted_before, *await ledger.open_intents()}),
-            removed=await ledger.count_removed() if source_was_read else 0,
+            in_doubt=in_doubt,
+            removed=removed,
             started_at=self._started_at,
             finished_at=self._clock.now(),
         )
         if self._drain.exit_code is not None:
             summary.exit_code = self._drain.exit_code
             summary.reason = self._drain.reason or ""
-        await anyio.to_thread.run_sync(write_summary, self._folder.path / SUMMARY, summary)
+        await anyio.to_thread.run_sync(write_summary, folder.path / SUMMARY, summary)
         return summary
 
 

@@ -125,7 +125,11 @@ class Observers:
     """Several observers as one."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+        self._observers = list(observers)
+
+    def add(self, observer: Observer) -> None:
+        """Let one more watch from now on."""
+        self._observers.append(observer)
 
     def notify(self, event: Event) -> None:
         """Tell each in turn."""

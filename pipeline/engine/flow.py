@@ -50,19 +50,24 @@ class Flow:
     """One run through the rooms. ``run`` returns when every item is committed, or a drain has ended."""
 
     def __init__(
-        self, *, rooms: Rooms, ledger: Ledger, drain: Drain, clock: Clock, uploads: int, concurrency: int
+        self,
+        *,
+        rooms: Rooms,
+        ledger: Ledger,
+        drain: Drain,
+        clock: Clock,
+        work: anyio.CancelScope,
+        uploads: int,
+        concurrency: int,
     ) -> None:
+        """``work`` is what ends when a drain has lasted too long; answers received are still committed then."""
         self._rooms = rooms
         self._ledger = ledger
         self._drain = drain
         self._clock = clock
         self._upload_workers = uploads * ITEMS_PER_UPLOAD_LANE
         self._generation_workers = concurrency
-        self._work = anyio.CancelScope()
-
-    def stop_now(self) -> None:
-        """Cancel what a drain would let end. Answers received are still committed."""
-        self._work.cancel()
+        self._work = work
 
     async def run(self) -> None:
         """First the source, then as many further passes as items ask for."""
