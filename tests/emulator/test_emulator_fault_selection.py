@@ -41,6 +41,7 @@ def test_a_plan_strikes_the_same_requests_in_any_order(api_with):
     seen = [status for pair in first.values() for status in pair]
     assert set(seen) == {200, 500, 503}
     assert 10 < seen.count(503) < 40
+    assert any(before != after for before, after in first.values()), "a second attempt is drawn anew"
 
 
 def test_draws_are_even():
