@@ -47,6 +47,7 @@ class StorageBudget:
         self.capacity_bytes = capacity_bytes
         self._holdings: dict[Content, Holding] = {}  # oldest use first
         self._used_bytes = 0
+        self._stored_bytes = 0
 
     @property
     def used_bytes(self) -> int:
@@ -56,13 +57,10 @@ class StorageBudget:
     @property
     def stored_bytes(self) -> int:
         """Bytes of files that are there."""
-        return sum(h.size_bytes for h in self._holdings.values() if h.file)
+        return self._stored_bytes
 
-    def claim(self, needs: Mapping[Content, int], now: datetime) -> Decision:
+    def claim(self, needs: Mapping[Content, int]) -> Decision:
         """Pin ``needs`` (content to size in bytes) and reserve what is not there yet, or say what must happen first."""
-        expired = [h.file for c, h in self._holdings.items() if not h.needed_by and h.file and not _alive(h.file, now)]
-        if expired:
-            return MakeRoom(tuple(expired))
         missing = sum(size for content, size in needs.items() if content not in self._holdings)
         over = self._used_bytes + missing - self.capacity_bytes
         if missing == 0 or over <= 0 or not self._holdings:  # holding nothing, only the service can say no
@@ -82,8 +80,10 @@ class StorageBudget:
         if holding is None:
             holding = self._holdings[content] = Holding(content=content, size_bytes=file.size_bytes)
             self._used_bytes += file.size_bytes
+        if holding.file is None:
+            self._stored_bytes += holding.size_bytes
         holding.file = file
-        self.capacity_bytes = max(self.capacity_bytes, self.stored_bytes)
+        self.capacity_bytes = max(self.capacity_bytes, self._stored_bytes)
 
     def release(self, contents: Iterable[Content]) -> list[RemoteFile]:
         """One item needs ``contents`` no more. Returns the files that nobody needs now; drops unused reservations."""
@@ -103,12 +103,14 @@ class StorageBudget:
 
     def dropped(self, name: str) -> None:
         """The file ``name`` is gone. Whoever still needs its content keeps the reservation and uploads it again."""
-        for content, holding in list(self._holdings.items()):
-            if holding.file and holding.file.name == name:
-                holding.file = None
-                if not holding.needed_by:
-                    del self._holdings[content]
-                    self._used_bytes -= holding.size_bytes
+        holding = next((h for h in self._holdings.values() if h.file and h.file.name == name), None)
+        if holding is None:
+            return
+        holding.file = None
+        self._stored_bytes -= holding.size_bytes
+        if not holding.needed_by:
+            del self._holdings[holding.content]
+            self._used_bytes -= holding.size_bytes
 
     def refused(self) -> bool:
         """The service says "full": the capacity is what we store now, for others hold the rest.

@@ -60,7 +60,7 @@ class Retention:
 
         Raises ``StopEarly`` where space can't be had.
         """
-        decision = self._budget.claim(needs, self._clock.now())
+        decision = self._budget.claim(needs)
         if isinstance(decision, Granted):
             return
         async with self._turn:
@@ -137,7 +137,7 @@ class Retention:
         waited = False
         while True:
             released = self._released = anyio.Event()
-            decision = self._budget.claim(needs, self._clock.now())
+            decision = self._budget.claim(needs)
             if isinstance(decision, Granted):
                 return
             if isinstance(decision, MakeRoom):

@@ -16,8 +16,8 @@ A, B, C = content("a"), content("b"), content("c")
 def test_an_item_reserves_all_its_bytes_or_none() -> None:
     """A claim that does not fit leaves the budget as it was."""
     budget = StorageBudget(10)
-    assert isinstance(budget.claim({A: 6}, NOW), Granted)
-    assert isinstance(budget.claim({B: 3, C: 3}, NOW), Wait)
+    assert isinstance(budget.claim({A: 6}), Granted)
+    assert isinstance(budget.claim({B: 3, C: 3}), Wait)
     assert budget.used_bytes == 6
 
 
@@ -26,36 +26,36 @@ def test_idle_files_make_room_oldest_use_first() -> None:
     budget = StorageBudget(10)
     budget.stored(A, remote("files/a", size_bytes=4))
     budget.stored(B, remote("files/b", size_bytes=4))
-    budget.claim({A: 4}, NOW)
+    budget.claim({A: 4})
     budget.release([A])  # now b is the one used longest ago
-    decision = budget.claim({C: 5}, NOW)
+    decision = budget.claim({C: 5})
     assert isinstance(decision, MakeRoom)
     assert [file.name for file in decision.victims] == ["files/b"]
     budget.dropped("files/b")
-    assert isinstance(budget.claim({C: 5}, NOW), Granted)
+    assert isinstance(budget.claim({C: 5}), Granted)
     assert budget.used_bytes == 9
 
 
 def test_a_needed_file_is_never_given_up() -> None:
     """What an unfinished item needs stays, though another item must wait."""
     budget = StorageBudget(10)
-    budget.claim({A: 8}, NOW)
+    budget.claim({A: 8})
     budget.stored(A, remote("files/a", size_bytes=8))
-    assert isinstance(budget.claim({B: 8}, NOW), Wait)
+    assert isinstance(budget.claim({B: 8}), Wait)
     assert [f.name for f in budget.release([A])] == ["files/a"]
-    assert isinstance(budget.claim({B: 8}, NOW), MakeRoom)
+    assert isinstance(budget.claim({B: 8}), MakeRoom)
 
 
 def test_a_refusal_teaches_the_capacity_and_a_success_raises_it() -> None:
     """When the service says full, we plan with what we store, and more again when an upload succeeds."""
     budget = StorageBudget(1000)
-    budget.claim({A: 4}, NOW)
+    budget.claim({A: 4})
     budget.stored(A, remote("files/a", size_bytes=4))
-    budget.claim({B: 4}, NOW)
+    budget.claim({B: 4})
     budget.release([B])
     assert budget.refused() is True
     assert budget.capacity_bytes == 4
-    assert isinstance(budget.claim({B: 4}, NOW), Wait)
+    assert isinstance(budget.claim({B: 4}), Wait)
     budget.stored(C, remote("files/c", size_bytes=6))
     assert budget.capacity_bytes == 10
 
@@ -64,17 +64,17 @@ def test_holding_nothing_only_the_service_says_no() -> None:
     """With nothing held a claim is granted whatever was learnt, and a refusal then is the end."""
     budget = StorageBudget(1000)
     budget.capacity_bytes = 0
-    assert isinstance(budget.claim({A: 4}, NOW), Granted)
+    assert isinstance(budget.claim({A: 4}), Granted)
     budget.release([A])
     assert budget.refused() is False
 
 
-def test_an_expired_file_is_neither_known_nor_kept() -> None:
-    """A file with less than an hour left is not planned with, and is cleared away when idle."""
+def test_an_expired_file_is_not_known_and_makes_room() -> None:
+    """A file with less than an hour left is not planned with; idle, it is given up like any other."""
     budget = StorageBudget(10)
     budget.stored(A, remote("files/a", size_bytes=4, life_seconds=3599))
     assert budget.known(A, NOW) is None
-    assert isinstance(budget.claim({B: 1}, NOW), MakeRoom)
+    assert isinstance(budget.claim({B: 8}), MakeRoom)
     budget.dropped("files/a")
     assert budget.used_bytes == 0
 
@@ -82,7 +82,7 @@ def test_an_expired_file_is_neither_known_nor_kept() -> None:
 def test_a_vanished_file_that_is_needed_keeps_its_reservation() -> None:
     """Whoever needs the content uploads it again into the same reservation."""
     budget = StorageBudget(10)
-    budget.claim({A: 4}, NOW)
+    budget.claim({A: 4})
     budget.stored(A, remote("files/a", size_bytes=4))
     budget.dropped("files/a")
     assert budget.known(A, NOW) is None
