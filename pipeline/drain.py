@@ -51,11 +51,15 @@ class Drain:
         """Return when it has begun."""
         await self._begun.wait()
 
+    def check(self) -> None:
+        """Raises ``Draining`` if it has begun: for what must not be started any more, and does not wait."""
+        if self._causes:
+            raise Draining("a drain has begun")
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Mark a wait that ends when the drain begins. Raises ``Draining`` then, and at once if it has begun."""
-        if self.begun:
-            raise Draining("a drain has begun")
+        self.check()
         with CancelScope() as scope:
             self._scopes.add(scope)
             try:

@@ -151,6 +151,11 @@ class Uploaded(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Placed, ...]
     started_at: datetime
 
+    @property
+    def is_active(self) -> bool:
+        """Whether every remote file is ACTIVE."""
+        return all(p.file is None or p.file.state is FileState.ACTIVE for p in self.parts)
+
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """An item that can be sent: every remote file is ACTIVE. Built only by ``Ready.of``."""
@@ -162,9 +167,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, uploaded: Uploaded) -> "Ready":
         """Take ``uploaded`` on. Raises ``ValueError`` unless each of its files is ACTIVE."""
-        idle = [p.file.name for p in uploaded.parts if p.file and p.file.state is not FileState.ACTIVE]
-        if idle:
-            raise ValueError(f"not ACTIVE: {', '.join(idle)}")
+        if not uploaded.is_active:
+            raise ValueError(f"{uploaded.item.key}: not all its files are ACTIVE")
         return cls(item=uploaded.item, parts=uploaded.parts, started_at=uploaded.started_at)
 
     def usable_at(self, now: datetime) -> bool:

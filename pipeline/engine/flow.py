@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import msgspec
@@ -131,7 +132,8 @@ class Flow:
                     intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
             async with uploading, uploaded:
                 for _ in range(self._upload_workers):
-                    intake.start_soon(worker, uploading.clone(), upload.handle, uploaded.clone())
+                    fork = PastActivation(ready.clone(), uploaded.clone())
+                    intake.start_soon(worker, uploading.clone(), upload.handle, fork)
             async with items:
                 await self._fed(feed, items, outcomes)
 
@@ -142,6 +144,30 @@ class Flow:
             await feed(items, outcomes)
         except (StopRun, UsageError) as stop:
             self._drain.begin(stop.exit_code, str(stop))
+
+
+class PastActivation:
+    """A sink that sends items whose files are all ACTIVE past the activation room, and the others into it."""
+
+    def __init__(self, ready: MemoryObjectSendStream[Ready], uploaded: MemoryObjectSendStream[Uploaded]) -> None:
+        self._ready = ready
+        self._uploaded = uploaded
+
+    async def send(self, item: Uploaded) -> None:
+        """Wait for room on the item's way."""
+        if item.is_active:
+            await self._ready.send(Ready.of(item))
+        else:
+            await self._uploaded.send(item)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ready.close()
+        self._uploaded.close()
 
 
 def first_of_ours(error: BaseException) -> PipelineError | None:

@@ -1,6 +1,7 @@
 """What every worker does: take, handle, pass on; and where an item goes that can't be handled."""
 
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Protocol, TypeVar
 
 import anyio
@@ -18,7 +19,22 @@ PASSES = {Again.NOT_ACTIVE: 3}
 
 Travelling = Item | Uploaded | Ready
 U = TypeVar("U")
+Out_contra = TypeVar("Out_contra", contravariant=True)
 Incoming = TypeVar("Incoming", bound=Travelling)
+
+
+class Sink(Protocol[Out_contra]):
+    """Where a worker puts what it has handled: a stream, or a fork of streams."""
+
+    async def send(self, item: Out_contra) -> None:
+        """Wait for room, and put ``item`` there."""
+        ...
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Storage(Protocol):
@@ -76,12 +92,12 @@ class SideDoor:
 async def work(
     receive: MemoryObjectReceiveStream[Incoming],
     handle: Callable[[Incoming], Awaitable[U]],
-    send: MemoryObjectSendStream[U],
+    send: Sink[U],
     *,
     door: SideDoor,
     drain: Drain,
 ) -> None:
-    """Handle what comes until the stream ends. Owns its ends of both streams."""
+    """Handle what comes until the stream ends. Owns its ends on both sides."""
     async with receive, send:
         async for travelling in receive:
             try:

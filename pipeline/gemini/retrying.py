@@ -8,7 +8,7 @@ import anyio
 import msgspec
 
 from pipeline.drain import Drain
-from pipeline.errors import Draining, Failure, PipelineError, Stage, StopEarly, StopForHuman, StopRun, StorageFull
+from pipeline.errors import Failure, PipelineError, Stage, StopEarly, StopForHuman, StopRun, StorageFull
 from pipeline.events import Observer, Retrying
 from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route, Transport
 from pipeline.gemini.classify import classify
@@ -119,18 +119,16 @@ class RetryingTransport:
                 async with self._governor.permit(call):
                     if self._health.admit(call.subject, anyio.current_time()) > 0:
                         continue  # an outage began while this call waited for its permit
-                    if self._drain.begun:
-                        raise Draining("a drain has begun")  # noqa: TRY301
+                    self._drain.check()
                     return await self._send_once(call, effort)
         except BaseException:
             self._health.gave_up(call.subject, anyio.current_time())  # whoever was the probe is it no more
             raise
 
     async def _await_health(self, call: Call) -> None:
-        with self._drain.interruptible():
-            while (wait := self._health.admit(call.subject, anyio.current_time())) > 0:
-                with anyio.move_on_after(wait):
-                    await self._opened.wait()
+        while (wait := self._health.admit(call.subject, anyio.current_time())) > 0:
+            with self._drain.interruptible(), anyio.move_on_after(wait):
+                await self._opened.wait()
 
     async def _send_once(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
         effort.sent += 1

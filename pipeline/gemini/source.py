@@ -19,12 +19,13 @@ _PIECE_BYTES = 512 * 1024
 
 
 class Source:
-    """An open medium. Made by ``open_source``."""
+    """An open medium. Made by ``open_source``. A small one is held whole; its descriptor is closed already."""
 
     def __init__(self, fd: int, media: Media) -> None:
         self._fd = fd
         self._media = media
         self._stat = os.fstat(fd)
+        self.whole: bytes | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -32,13 +33,17 @@ class Source:
         return self._media.size_bytes
 
     async def check(self) -> None:
-        """Raises ``ItemError`` (source_changed) if the file is no longer the one that was opened."""
-        await to_thread.run_sync(self._check)
+        """Raises ``ItemError`` (source_changed) if the file is no longer the one that was opened.
+
+        Bytes that are held were checked by their hash, and can't change any more.
+        """
+        if self.whole is None:
+            await to_thread.run_sync(self._check)
 
     async def body(self, offset: int, length: int) -> Body:
-        """The bytes from ``offset``; whole where they are few, else streamed anew each time they are sent."""
-        if length <= SMALL_BYTES:
-            return await to_thread.run_sync(self._read_whole, offset, length)
+        """The bytes from ``offset``; those of a large file streamed anew each time they are sent."""
+        if self.whole is not None:
+            return self.whole[offset : offset + length]
 
         async def stream() -> AsyncIterator[bytes]:
             for start in range(offset, offset + length, _PIECE_BYTES):
@@ -46,14 +51,20 @@ class Source:
 
         return stream
 
+    def hold(self) -> None:
+        """Read all of it, and make sure that it is what the medium was identified by. Raises ``ItemError``."""
+        self._check_regular()
+        self.whole = self._read(0, self.size_bytes)
+        if hashlib.sha256(self.whole).hexdigest() != self._media.sha256:
+            raise _changed(self._media)
+
     def identify(self) -> None:
         """Raises ``ItemError`` unless the bytes are those that the medium was identified by.
 
         A file that was only touched since is read once more, for its bytes decide.
         """
+        self._check_regular()
         known, found = self._media.identity, self._stat
-        if not stat.S_ISREG(found.st_mode) or found.st_size != self._media.size_bytes:
-            raise _changed(self._media)
         if (found.st_mtime_ns, found.st_ctime_ns, found.st_ino) == (known.mtime_ns, known.ctime_ns, known.inode):
             return
         digest = hashlib.sha256()
@@ -77,23 +88,39 @@ class Source:
         self._check()
         return data
 
-    def _read_whole(self, offset: int, length: int) -> bytes:
-        data = self._read(offset, length)
-        if length == self.size_bytes and hashlib.sha256(data).hexdigest() != self._media.sha256:
+    def _check_regular(self) -> None:
+        if not stat.S_ISREG(self._stat.st_mode) or self._stat.st_size != self._media.size_bytes:
             raise _changed(self._media)
-        return data
 
 
 @asynccontextmanager
 async def open_source(media: Media) -> AsyncIterator[Source]:
     """Open ``media`` and make sure that it still is what it was. Raises ``ItemError`` (source_changed)."""
-    fd = await to_thread.run_sync(_open, media)
+    source, fd = await to_thread.run_sync(_prepare, media)
     try:
-        source = Source(fd, media)
-        await to_thread.run_sync(source.identify)
         yield source
     finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _prepare(media: Media) -> tuple[Source, int | None]:
+    """All that is to be done before anything is sent, in one go: thread hops cost more than reading a small file."""
+    fd = _open(media)
+    small = media.size_bytes <= SMALL_BYTES
+    try:
+        source = Source(fd, media)
+        if small:
+            source.hold()
+        else:
+            source.identify()
+    except BaseException:
         os.close(fd)
+        raise
+    if small:
+        os.close(fd)
+        return source, None
+    return source, fd
 
 
 def _open(media: Media) -> int:

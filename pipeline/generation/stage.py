@@ -45,8 +45,7 @@ class GenerationRoom:
 
     async def handle(self, ready: Ready) -> Outcome:
         """Ask the model about ``ready``. Raises ``ItemError``, ``TryAgain``, ``StopRun``, ``Draining``."""
-        with self._drain.interruptible():
-            pass
+        self._drain.check()
         if not ready.usable_at(self._clock.now()):
             raise expired(ready)
         inline = [p.media for p in ready.parts if p.file is None]

@@ -78,7 +78,7 @@ class UploadRoom:
         self._clock = clock
         self._observer = observer
         self._flights: dict[Content, _Flight] = {}
-        self._lanes = anyio.CapacityLimiter(spec.uploads)
+        self._lanes = anyio.Semaphore(spec.uploads, fast_acquire=True)
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
