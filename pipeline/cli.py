@@ -3,12 +3,15 @@
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from pipeline.errors import ExitCode, PipelineError
+from pipeline.plain_text import printable, printable_lines
+from pipeline.redaction import Redaction
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,
@@ -217,6 +220,9 @@ def main() -> NoReturn:
     """The console script."""
     if sys.platform not in ("linux", "darwin"):
         fail("pipeline runs on Linux and macOS; on Windows use it inside WSL", ExitCode.USAGE)
+    leave_no_core()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does where the locale lacks a character
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -233,7 +239,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
     except Exception:  # noqa: BLE001 - whatever gets here is a bug, and the trace is what its report needs
-        traceback.print_exc()
+        click.echo(printable_lines(redaction().text(traceback.format_exc())), err=True)
         fail(
             "this is a bug; please report it with the lines above. Run again: nothing that was answered is lost",
             ExitCode.BUG,
@@ -243,5 +249,19 @@ def main() -> NoReturn:
 
 def fail(sentence: str, exit_code: int) -> NoReturn:
     """One clear sentence on stderr, and out."""
-    click.echo(f"pipeline: {sentence}", err=True)
+    click.echo(printable(redaction().text(f"pipeline: {sentence}")), err=True)
     sys.exit(exit_code)
+
+
+def redaction() -> Redaction:
+    """Of every key that the environment holds."""
+    from pipeline.config import KEY_VARIABLES, environment
+
+    return Redaction(*(environment().get(name) for name in KEY_VARIABLES))
+
+
+def leave_no_core() -> None:
+    """A core dump would hold the key."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

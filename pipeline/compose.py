@@ -23,6 +23,7 @@ from pipeline.generation.tokens import estimate
 from pipeline.ledger.api import Ledger
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.manifest.stage import ManifestRoom
+from pipeline.plain_text import printable
 from pipeline.records import Item, Outcome, Status
 from pipeline.report.jsonlog import JsonLog
 from pipeline.report.summary import Counting, Summary, write_summary
@@ -212,7 +213,7 @@ class _Run:
         spec = self._spec
         summary = self._counting.summary(
             source=spec.source_name,
-            output=str(folder.path),
+            output=printable(str(folder.path)),
             backend=spec.endpoint.backend,
             model=spec.defaults.model,
             in_doubt=in_doubt,

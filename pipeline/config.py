@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pipeline import json_schema
 from pipeline.errors import UsageError
+from pipeline.plain_text import printable
 from pipeline.records import Json
 from pipeline.settings import CommandLine, Config, EndpointSection, RunSection, read
 from pipeline.spec import (
@@ -26,6 +28,9 @@ from pipeline.spec import (
     UploadSpec,
 )
 
+KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+"""Where a key is looked for, first to last."""
+
 
 def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> RunSpec:
     """The RunSpec of a command line. ``now`` is aware, local time. Raises ``UsageError`` with one sentence."""
@@ -35,7 +40,7 @@ def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> Ru
     return RunSpec(
         output=output,
         output_is_default=is_default,
-        source_name="-" if source is None else str(source.resolve()),
+        source_name="-" if source is None else printable(str(source.resolve())),
         source=SourceSpec(
             path=source,
             group=config.run.group,
@@ -121,20 +126,20 @@ def schema(given: str | dict[str, Json] | None, folder: Path) -> dict[str, Json]
             given = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except OSError as error:
             raise UsageError(f"can't read the schema {path}: {error.strerror}") from error
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise UsageError(f"the schema {path} is not a JSON object: {error}") from error
-    import jsonschema  # lazily: most runs ask for no schema
-
-    try:
-        jsonschema.validators.validator_for(given, default=jsonschema.Draft202012Validator).check_schema(given)
-    except jsonschema.SchemaError as error:
-        raise UsageError(f"the schema is not a valid JSON Schema: {error.message}") from error
+    if problem := json_schema.problem(given):
+        raise UsageError(f"the schema is not a valid JSON Schema: {problem}")
     return given
 
 
 def endpoint(section: EndpointSection, *, emulator: bool) -> EndpointSpec:
     """The endpoint; https, or plain http to this machine only. Raises ``UsageError``."""
-    url = urlsplit(section.base_url)
+    try:
+        url = urlsplit(section.base_url)
+        _ = url.port
+    except ValueError as error:
+        raise UsageError(f"the base URL {section.base_url!r} can't be read: {error}") from error
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UsageError(f"the base URL {section.base_url!r} is not an http(s) URL")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
@@ -170,7 +175,7 @@ def deadline(run: RunSection, now: datetime) -> datetime | None:
 
 def api_key(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     """The key, None where there is none; and a warning where two different ones are set."""
-    gemini, google = environ.get("GEMINI_API_KEY"), environ.get("GOOGLE_API_KEY")
+    gemini, google = (environ.get(name) for name in KEY_VARIABLES)
     warning = None
     if gemini and google and gemini != google:
         warning = "GEMINI_API_KEY and GOOGLE_API_KEY are both set and differ: using GEMINI_API_KEY"

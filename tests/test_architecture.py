@@ -8,7 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
-WORDS = {"errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit"}
+WORDS = {
+    *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit"),
+    *("plain_text", "redaction", "nesting", "json_schema"),
+}
 CONTRACTS = {"gemini.api", "ledger.api"}
 ADAPTERS = {"gemini", "ledger", "media"}
 ROOMS = {"manifest", "upload", "activation", "generation", "results", "retention"}

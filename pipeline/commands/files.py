@@ -18,6 +18,7 @@ from pipeline.errors import Failure, ItemError, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
 from pipeline.media.identify import identify
+from pipeline.plain_text import printable, printable_json
 from pipeline.records import Json, Media, RemoteFile
 from pipeline.settings import CommandLine, read
 
@@ -49,12 +50,11 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
     """``act`` on each argument; whether all went well."""
     well = True
     for argument in arguments:
-        name = argument if isinstance(argument, Path) else resource_name(argument)
         try:
-            result = await act(name)
+            result = await act(argument if isinstance(argument, Path) else resource_name(argument))
         except (ItemError, TryAgain) as error:
             well = False
-            click.echo(f"pipeline: {argument}: {error.failure.message}", err=True)
+            click.echo(printable(f"pipeline: {argument}: {error.failure.message}"), err=True)
         else:
             if show:
                 show(result)
@@ -92,20 +92,16 @@ def resource_name(argument: str) -> str:
 def show_text(file: RemoteFile) -> None:
     """One line for a person."""
     expires = local(file.expires_at)
-    label = printable(file.display_name or "")
-    click.echo(f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}")
+    label = file.display_name or ""
+    line = f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}"
+    click.echo(printable(line))
 
 
 def show_json(file: RemoteFile) -> None:
     """One JSON object a line."""
-    click.echo(msgspec.json.encode(file).decode())
+    click.echo(printable_json(msgspec.json.encode(file).decode()))
 
 
 def local(moment: datetime | None) -> str:
     """Local time to the minute."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "unknown"
-
-
-def printable(text: str) -> str:
-    """``text`` without control characters: a name must not command the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,6 +1,5 @@
 """``pipeline run``: a command line becomes a run, and its summary an exit code."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -14,6 +13,7 @@ from pipeline.compose import run
 from pipeline.config import api_key, environment, required_key, run_spec
 from pipeline.errors import ExitCode
 from pipeline.events import Observer
+from pipeline.plain_text import printable, printable_json
 from pipeline.report.progress import Progress
 from pipeline.report.summary import Summary
 from pipeline.settings import CommandLine
@@ -39,12 +39,11 @@ def run_command(line: CommandLine, *, as_json: bool) -> int:
         summary = anyio.run(_run, spec, key, [progress])
     if not spec.quiet:
         for sentence in sentences(summary):
-            click.echo(sentence, err=True)
+            click.echo(printable(sentence), err=True)
     elif summary.exit_code not in (ExitCode.OK, ExitCode.SOME_FAILED):
-        click.echo(f"pipeline: {summary.reason}", err=True)
+        click.echo(printable(f"pipeline: {summary.reason}"), err=True)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(summary) + b"\n")
-        sys.stdout.flush()
+        click.echo(printable_json(msgspec.json.encode(summary).decode()))
     return summary.exit_code
 
 

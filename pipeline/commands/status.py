@@ -1,6 +1,5 @@
 """``pipeline status``: where a run folder stands, also while a run is going on."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 
 from pipeline.errors import UsageError
 from pipeline.ledger.peek import open_intents
+from pipeline.plain_text import printable, printable_json
 from pipeline.report.summary import Summary
 from pipeline.results.reading import Standing, standing
 from pipeline.results.run_folder import SUMMARY
@@ -21,17 +21,17 @@ def status_command(run_folder: Path, *, as_json: bool) -> None:
     stands = standing(run_folder, open_intents=open_intents)
     last = last_summary(run_folder)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(as_object(run_folder, stands, last)) + b"\n")
+        click.echo(printable_json(msgspec.json.encode(as_object(run_folder, stands, last)).decode()))
         return
     for sentence in sentences(run_folder, stands, last):
-        click.echo(sentence)
+        click.echo(printable(sentence))
 
 
 def last_summary(run_folder: Path) -> Summary | None:
     """The summary of the last run that ended, None where there is none that can be read."""
     try:
         return msgspec.json.decode((run_folder / SUMMARY).read_bytes(), type=Summary)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return None
 
 
@@ -45,7 +45,7 @@ def left(stands: Standing, last: Summary | None) -> int | None:
 def as_object(run_folder: Path, stands: Standing, last: Summary | None) -> dict[str, Any]:
     """What ``--json`` prints."""
     return {
-        "output": str(run_folder),
+        "output": printable(str(run_folder)),
         "source": last.source if last else None,
         "run_is_on": stands.run_is_on,
         "done": stands.succeeded,

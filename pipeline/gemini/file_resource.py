@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from pipeline.gemini.wire import one_line
+from pipeline.plain_text import one_line
 from pipeline.records import FileState, Json, RemoteFile
 
 FILE_NAME = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -76,7 +76,7 @@ def _state(value: Json) -> FileState:
 def _int64(value: Json) -> int | None:
     """An int64, which JSON carries as a string; a number is taken too."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return value if abs(value) < 2**63 else None
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value, re.ASCII):
         return int(value)
     return None

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from pipeline.errors import UsageError
 
 _PORTS = {"http": 80, "https": 443}
-_UNSAFE = re.compile(r"[\s\\@\x00-\x20\x7f]")
+_UNSAFE = re.compile(r"[^\x21-\x7e]|[\\@]")
 
 
 def origin(url: str) -> str | None:
@@ -39,7 +39,7 @@ def may_upload_to(url: str, base_url: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Refuses what two URL parsers might read differently: user names, back slashes, blanks."""
+    """Refuses what two URL parsers might read differently: user names, back slashes, blanks, what is not ASCII."""
     if _UNSAFE.search(url):
         return None
     try:

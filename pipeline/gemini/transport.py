@@ -10,6 +10,7 @@ import anyio
 from pipeline.gemini.api import Call, Reply
 from pipeline.gemini.origins import checked_base_url
 from pipeline.gemini.wire import FaultKind, TransportFault
+from pipeline.redaction import Redaction
 
 if TYPE_CHECKING:
     import aiohttp
@@ -20,7 +21,6 @@ REPLY_BYTES_MAX = 16 * 1024 * 1024
 CONNECT_SECONDS = 20.0
 _PIECE_BYTES = 256 * 1024
 _USER_AGENT = "gemini-media-pipeline"
-_KEY_CHARACTERS = 8
 _UNMISTAKABLE_CHARACTERS = 24
 """Keys of the service have 39 characters; a text so long is not written by chance."""
 
@@ -36,6 +36,8 @@ class HttpTransport:
         self._session = session
         self._base_url = base_url
         self._key = key
+        self._redaction = Redaction(key)
+        self._answer_redaction = Redaction(key, shortest=_UNMISTAKABLE_CHARACTERS)
 
     async def send(self, call: Call) -> Reply:
         """Send once. Raises ``TransportFault``, or whatever the call's own body raised while it was read."""
@@ -84,13 +86,11 @@ class HttpTransport:
         """The reply without the key, should a server or proxy echo it; an answer is data, and altered only where
         no answer could hold the key by chance."""
         lower = {name.lower(): value for name, value in headers.items()}
-        key = self._key
-        if key is None or len(key) < (_UNMISTAKABLE_CHARACTERS if 200 <= status < 300 else _KEY_CHARACTERS):
-            return Reply(status=status, headers=lower, body=body)
+        redaction = self._answer_redaction if 200 <= status < 300 else self._redaction
         return Reply(
             status=status,
-            headers={name: value.replace(key, "[key]") for name, value in lower.items()},
-            body=body.replace(key.encode(), b"[key]"),
+            headers={name: redaction.text(value) for name, value in lower.items()},
+            body=redaction.data(body),
         )
 
 

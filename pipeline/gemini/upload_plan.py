@@ -11,6 +11,8 @@ from pipeline.records import Media, RemoteFile
 CHUNK_BYTES = 8 * 1024 * 1024
 """Chunks are about this long, so that a cut costs no more."""
 
+_SIZE_DIGITS = 12
+
 CHUNK_FLOOR_SECONDS = 60.0
 FLOOR_RATE_BYTES = 64 * 1024
 """A chunk has ``CHUNK_FLOOR_SECONDS`` and a second for each so many bytes, where no time-out is configured."""
@@ -41,8 +43,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 def chunk_bytes(granularity: str | None) -> int:
     """The chunk's length for an ``X-Goog-Upload-Chunk-Granularity``: a multiple of it, near ``CHUNK_BYTES``."""
-    told = int(granularity) if granularity and granularity.isascii() and granularity.isdigit() else 0
-    unit = told if 0 < told < 2**40 else UPLOAD_GRANULARITY_BYTES
+    unit = _number(granularity or "") or UPLOAD_GRANULARITY_BYTES
     return max(unit, CHUNK_BYTES // unit * unit)
 
 
@@ -63,9 +64,14 @@ def read_standing(reply: Reply) -> Standing:
     told = reply.headers.get("x-goog-upload-size-received", "")
     return Standing(
         status="final" if file else reply.headers.get("x-goog-upload-status", "").lower(),
-        received=int(told) if told.isascii() and told.isdigit() and len(told) < 19 else None,
+        received=_number(told),
         file=file,
     )
+
+
+def _number(told: str) -> int | None:
+    """A size in a header; None for what is none, or longer than that of any file."""
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= _SIZE_DIGITS else None
 
 
 def mismatch(file: RemoteFile, media: Media) -> str | None:

@@ -9,13 +9,11 @@ from enum import StrEnum
 import msgspec
 
 from pipeline.gemini.api import Reply
+from pipeline.plain_text import MESSAGE_CHARACTERS, one_line
 from pipeline.records import Json
 
 RETRY_DELAY_MAX_SECONDS = 120.0
 """Longest ``RetryInfo.retryDelay`` that is believed; ``9223372036854775807s`` occurs (python-genai#1172)."""
-
-MESSAGE_CHARACTERS = 500
-"""How much of a foreign message is kept."""
 
 
 class FaultKind(StrEnum):
@@ -109,13 +107,6 @@ def decode_object(body: bytes) -> dict[str, Json] | None:
     """The JSON object in ``body``, None where there is none."""
     value = decode_json(body)
     return value if isinstance(value, dict) else None
-
-
-def one_line(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
-    """``text`` fit for a log line or a terminal: no control or direction characters, no line ends, not too long."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
-    flat = " ".join(printable.split())
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 _DURATION = re.compile(r"\s*([+-]?\d{1,30}(?:\.\d{0,30})?)\s*s?\s*", re.ASCII)

@@ -6,6 +6,9 @@ from typing import Final
 import msgspec
 
 from pipeline.errors import Failure
+from pipeline.json_schema import violation
+from pipeline.nesting import DEPTH, is_deep
+from pipeline.plain_text import one_line
 from pipeline.records import Answer, Item, Json, Status, Usage
 
 ASK_AGAIN: Final[dict[str, int]] = {
@@ -53,6 +56,10 @@ MALFORMED: Final = frozenset(
 )
 """Finish reasons by which the model produced something unusable."""
 
+_KIND_CHARACTERS: Final = 64
+_RATING_LEVELS: Final = 4
+_TOKENS_BELIEVED: Final = 2**40
+
 ACCOUNT_LIMITED: Final = "PUP_LIMITED_DISABLED"
 """The account is limited: every further call would end the same way."""
 
@@ -94,7 +101,9 @@ def judge(body: Mapping[str, Json], item: Item) -> Judgement:
             answer, "truncated", "the answer was cut at maxOutputTokens (thinking counts); raise it and run again"
         )
     if reason not in ("STOP", ""):
-        return _failed(answer, "unknown_finish", f"the model ended with {reason}, which this version doesn't know")
+        return _failed(
+            answer, "unknown_finish", f"the model ended with {one_line(reason)}, which this version doesn't know"
+        )
     if not answer.text or not answer.text.strip():
         return _failed(answer, "empty", "the model answered without any text")
     return _with_data(answer, item)
@@ -105,20 +114,13 @@ def _with_data(answer: Answer, item: Item) -> Judgement:
         return Judgement(status=Status.SUCCEEDED, answer=answer)
     try:
         data = msgspec.json.decode(answer.text or "")
-    except (msgspec.DecodeError, RecursionError) as error:
-        return _failed(answer, "invalid_output", f"the answer is not JSON: {error}")
+    except (ValueError, RecursionError) as error:
+        return _failed(answer, "invalid_output", f"the answer is not JSON: {one_line(str(error))}")
+    if is_deep(data):
+        return _failed(answer, "invalid_output", f"the answer's JSON is nested deeper than {DEPTH} levels")
     if item.schema is not None and (problem := violation(data, item.schema)):
         return _failed(answer, "invalid_output", f"the answer violates the schema: {problem}")
     return Judgement(status=Status.SUCCEEDED, answer=msgspec.structs.replace(answer, data=data))
-
-
-def violation(data: Json, schema: Mapping[str, Json]) -> str | None:
-    """The first thing in ``data`` that ``schema`` (JSON Schema, valid) forbids, None where it conforms."""
-    import jsonschema  # lazily: most runs ask for no schema
-
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(schema)
-    error = next(validator.iter_errors(data), None)
-    return f"{error.json_path}: {error.message[:500]}" if error else None
 
 
 def usage_of(body: Mapping[str, Json]) -> Usage:
@@ -127,7 +129,7 @@ def usage_of(body: Mapping[str, Json]) -> Usage:
 
     def count(name: str) -> int:
         value = metadata.get(name)
-        return value if isinstance(value, int) and value >= 0 else 0
+        return value if isinstance(value, int) and 0 <= value < _TOKENS_BELIEVED else 0
 
     return Usage(
         prompt_tokens=count("promptTokenCount"),
@@ -162,7 +164,7 @@ def _text(candidate: Mapping[str, Json]) -> str | None:
 
 
 def _blocked(answer: Answer, reason: str, message: str) -> Judgement:
-    failure = _failure(reason.lower(), message)
+    failure = _failure(one_line(reason.lower(), _KIND_CHARACTERS), one_line(message))
     return Judgement(status=Status.BLOCKED, answer=answer, failure=failure)
 
 
@@ -192,4 +194,6 @@ def _string(value: Json) -> str | None:
 
 
 def _ratings(value: Json) -> tuple[dict[str, Json], ...]:
-    return tuple(rating for rating in value if isinstance(rating, dict)) if isinstance(value, list) else ()
+    """As the service gives them, but for what is no rating."""
+    listed = value if isinstance(value, list) else ()
+    return tuple(rating for rating in listed if isinstance(rating, dict) and not is_deep(rating, _RATING_LEVELS))

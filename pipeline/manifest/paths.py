@@ -16,6 +16,8 @@ from pipeline.manifest.entry import failed
 from pipeline.manifest.globs import expand, is_pattern, natural_path_key
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+PATH_CHARACTERS: Final = 4096
+"""Longest media path."""
 _CACHED_LOCATIONS: Final = 65_536
 _CACHED_FOLDERS: Final = 16_384
 _CACHED_PATTERNS: Final = 64
@@ -41,6 +43,8 @@ class Confinement:
 
         Raises ``ItemError`` of kind unsupported_source, outside_root, missing_file, too_many_images or bad_row.
         """
+        if len(path) > PATH_CHARACTERS:  # no system opens one, and resolving it would take for ever
+            raise failed("missing_file", f"a media path has {len(path):,} characters: {path[:80]}…")
         if "://" in path and (url := _URL.match(path)):
             raise failed("unsupported_source", f"{url[1].lower()}:// sources are not supported yet: {path}")
         if not path or "\0" in path:

@@ -3,10 +3,12 @@
 import difflib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+from pipeline import json_schema
 from pipeline.errors import ItemError
 from pipeline.manifest import times
 from pipeline.manifest.entry import Entry, MediaRef, failed
@@ -18,6 +20,7 @@ KEY_CHARACTERS: Final = 4096
 SHOWN_PATHS: Final = 100
 """Media paths that the line of an unusable row repeats."""
 _WARNED_NAMES: Final = 1000
+_NAME_CHARACTERS: Final = 100
 _MODEL: Final = re.compile(r"(?:models/|tunedModels/)?[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
 
 
@@ -120,7 +123,7 @@ class RowReader:
 
     def _look_at_names(self, names: dict[str, Json]) -> None:
         for name in names.keys() - self._familiar:
-            if len(self._familiar) < _WARNED_NAMES:
+            if len(self._familiar) < _WARNED_NAMES and len(name) <= _NAME_CHARACTERS:
                 self._familiar.add(name)
                 if near := difflib.get_close_matches(name.lower(), KNOWN - {"id"}, n=1, cutoff=0.8):
                     self._warn(f"the manifest's {name!r} is taken as a template variable; is {near[0]!r} meant?")
@@ -164,6 +167,14 @@ def _check(fields: RowFields) -> None:
         raise failed("bad_row", "the prompt is empty")
     if fields.model is not None and not _MODEL.fullmatch(fields.model):
         raise failed("bad_row", f"{fields.model[:100]!r} can't be the name of a model")
+    if fields.schema is not None and (problem := _schema_problem(msgspec.json.encode(fields.schema))):
+        raise failed("bad_row", f"the schema is not a valid JSON Schema: {problem}")
+
+
+@lru_cache(maxsize=64)
+def _schema_problem(encoded: bytes) -> str | None:
+    """Checking one takes longer than reading a row, and most rows that have one have the same."""
+    return json_schema.problem(msgspec.json.decode(encoded))
 
 
 def _as_list(media: str | MediaField | list[str | MediaField] | None) -> list[str | MediaField]:

@@ -13,10 +13,9 @@ import msgspec
 
 from pipeline.errors import UsageError
 from pipeline.manifest.lines import LINE_BYTES, Line
+from pipeline.nesting import DEPTH, is_deep
 from pipeline.records import Json
 
-DEPTH: Final = 100
-"""Deepest nesting of a row."""
 OBJECT_COLUMNS: Final = frozenset({"vars", "generation", "schema", "safety"})
 _PARQUET_ROWS: Final = 256
 
@@ -52,7 +51,7 @@ def strict_json(content: bytes) -> Json:
         raise ValueError(f"not valid JSON: {error}") from None
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    if content.count(b"{") + content.count(b"[") > DEPTH and _depth(value) > DEPTH:
+    if content.count(b"{") + content.count(b"[") > DEPTH and is_deep(value):
         raise ValueError(_TOO_DEEP)
     # each key has its colon: as many colons as distinct keys leave no room for a repeated one
     if _count_keys(value) != content.count(b":"):
@@ -94,12 +93,6 @@ def _count_keys(value: Json) -> int:
         if isinstance(inner, (dict, list)):
             count += _count_keys(inner)
     return count
-
-
-def _depth(value: Json) -> int:
-    """Levels of nesting; only called for values that a recursive decoder has already managed."""
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if children is None else 1 + max(map(_depth, children), default=0)
 
 
 class _TooLongError(Exception):

@@ -20,6 +20,7 @@ from pipeline.events import (
     Warned,
 )
 from pipeline.gemini.api import Route
+from pipeline.plain_text import printable
 from pipeline.records import Status
 
 PLAIN_LINE_SECONDS: Final = 30.0
@@ -76,7 +77,7 @@ class Progress:
         """One sentence, without tearing the bar."""
         if self._quiet:
             return
-        safe = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in sentence)
+        safe = printable(sentence)
         if self._bar:
             self._bar.write(safe, file=self._stream)
         else:

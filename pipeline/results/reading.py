@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.records import Status, Usage
 from pipeline.results.record import EMULATOR
+from pipeline.results.recovery import NO_RECORD
 from pipeline.results.results_file import NAME
 from pipeline.results.run_folder import LEDGER, LOCK
 
@@ -61,7 +62,7 @@ def standing(folder: Path, *, open_intents: OpenIntents) -> Standing:
     for raw in lines_backwards(folder / NAME):
         try:
             line = decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NO_RECORD:
             continue
         if hash(line.key) in keys:
             continue  # a later line of the key has been counted

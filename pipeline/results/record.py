@@ -59,7 +59,7 @@ def encode(line: ResultLine) -> bytes:
 def mark_of(line: bytes, offset: int) -> Mark:
     """What the ledger knows of a line (without its newline) that starts at ``offset``.
 
-    Raises ``msgspec.DecodeError`` (``ValidationError`` is one) or ``UnicodeDecodeError`` where it is no whole record.
+    Raises one of ``recovery.NO_RECORD`` where it is no whole record.
     """
     return _mark(_DECODER.decode(line), offset, len(line) + 1)
 
@@ -143,6 +143,9 @@ def _media_records(outcome: Outcome) -> tuple[MediaRecord, ...]:
 
 
 def _media_digest(media: Sequence[_KnownMedia]) -> str | None:
+    """As ``manifest.fingerprint.media_sha256`` has it; a million lines are read with one medium each."""
+    if len(media) == 1:
+        return media[0].sha256
     try:
         hashes = "\n".join([medium.sha256 for medium in media])  # type: ignore[misc]  # a None is what is caught
     except TypeError:

@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.ledger.api import Mark
 from pipeline.results.record import mark_of, marks_of
 
-NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError)
+NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class DamagedLine(PipelineError):

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import msgspec
-
 from pipeline.results import durable
 from pipeline.results.record import mark_of
+from pipeline.results.recovery import NO_RECORD
 
 
 def keep(folder: Path, stamp: str, data: bytes) -> Path:
@@ -28,6 +27,6 @@ def whole_lines(path: Path) -> list[bytes]:
 def _is_record(line: bytes) -> bool:
     try:
         mark_of(line, 0)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_RECORD:
         return False
     return True

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipeline.errors import UsageError
 from pipeline.gemini.file_resource import decode_file, decode_sha256, decode_time
 from pipeline.gemini.origins import checked_base_url, may_upload_to, origin
-from pipeline.gemini.wire import decode_error, decode_json, one_line, parse_delay, parse_seconds
+from pipeline.gemini.wire import decode_error, decode_json, parse_delay, parse_seconds
+from pipeline.plain_text import one_line
 from pipeline.records import FileState
 
 JSON = st.recursive(
