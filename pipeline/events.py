@@ -10,8 +10,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ItemAdmitted(Event, frozen=True, kw_only=True):
-    """The manifest room has decided about an item: ``send``, ``unchanged``, ``failed_before``, ``rejected``,
-    ``kept`` or ``beyond_limit``."""
+    """The manifest room has decided about an item; ``decision`` is one of ``manifest.decide.Decision``."""
 
     key: str
     decision: str

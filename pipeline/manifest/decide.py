@@ -19,6 +19,8 @@ class Decision(StrEnum):
     """Done, and nothing about it has changed."""
     KEPT = "kept"
     """Done, and though its prompt or settings changed, its line stays."""
+    NOT_FOUND = "not_found"
+    """Done, but its media can't be found now: it counts as failed in this run, and its line stays."""
     FAILED_BEFORE = "failed_before"
     """Its line says failed or blocked, and nothing about it has changed."""
     REJECTED = "rejected"
@@ -73,6 +75,8 @@ def _counted(mark: Mark | None, selection: Selection) -> Mark | None:
 
 
 def _decide_rejected(rejected: Rejected, mark: Mark | None, selection: Selection) -> Decision:
+    if mark is not None and mark.status is Status.SUCCEEDED and rejected.failure.kind == "missing_file":
+        return Decision.NOT_FOUND  # a disk that is not mounted tonight must not cost a paid answer
     known = (
         mark is not None
         and mark.status is Status.FAILED

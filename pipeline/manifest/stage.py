@@ -56,6 +56,7 @@ class ManifestRoom:
         """Those of them that are items."""
         self.sent = 0
         self.read_to_end = False
+        self._not_found = 0
         self._spec = source
         self._selection = selection
         self._limits = limits
@@ -95,6 +96,9 @@ class ManifestRoom:
             if self._spool is not None:
                 os.close(self._spool)
         self.read_to_end = True
+        if self._not_found:
+            warning = f"{self._not_found:,} done items have media that can't be found now; their answers are kept"
+            self._observer.notify(Warned(message=warning))
         self._observer.notify(SourceRead(total=self.total, skipped=self.skipped))
 
     def _open(self) -> Source:
@@ -140,6 +144,7 @@ class ManifestRoom:
             decision, subject = decide(candidate, admission, self._selection)
             self.total += 1
             self.usable += isinstance(candidate, Item)
+            self._not_found += decision is Decision.NOT_FOUND
             self._observer.notify(ItemAdmitted(key=subject.key, decision=decision))
             if decision is Decision.SEND and isinstance(subject, Item):
                 await items.send(subject)

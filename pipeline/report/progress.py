@@ -53,7 +53,7 @@ class Progress:
     def notify(self, event: Event) -> None:
         """Show ``event``."""
         match event:
-            case ItemAdmitted(decision="send" | "rejected" | "held" | "duplicate"):
+            case ItemAdmitted(decision="send" | "rejected"):
                 self._to_do += 1
             case ItemCommitted():
                 self._done += 1

@@ -24,8 +24,7 @@ from pipeline.records import Status, Usage
 
 ADMITTED_UNCHANGED = frozenset({"unchanged", "kept"})
 ADMITTED_FAILED_BEFORE = frozenset({"failed_before"})
-ADMITTED_FOR_A_LINE = frozenset({"send", "rejected", "held", "duplicate"})
-"""Decisions that end in a new line of this run, unless it is stopped."""
+ADMITTED_NOT_FOUND = "not_found"
 
 
 class ItemCounts(msgspec.Struct, kw_only=True):
@@ -110,6 +109,9 @@ class Counting:
             self.items.unchanged += 1
         elif decision in ADMITTED_FAILED_BEFORE:
             self.items.failed_before += 1
+        elif decision == ADMITTED_NOT_FOUND:
+            self.items.failed_now += 1
+            self.errors["missing_file"] += 1
         else:
             self.items.left += 1
 

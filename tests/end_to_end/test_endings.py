@@ -159,3 +159,21 @@ def test_permanent_failures_wait_for_retry_failed(tmp_path: Path) -> None:
         third = run(folder, tmp_path / "run", "--retry-failed", base_url=url)
         assert (third.exit_code, third.summary["requests"]) == (0, 1)
         assert {line["status"] for line in by_key(tmp_path / "run").values()} == {"succeeded"}
+
+
+def test_media_that_are_away_for_a_night_cost_no_answer(tmp_path: Path) -> None:
+    """With the disk not mounted the run says so and fails, keeps the answers, and pays for nothing when it is back."""
+    generated.pictures(tmp_path / "media", 3)
+    (tmp_path / "here.png").write_bytes(generated.image("PNG", 9))
+    manifest = tmp_path / "m.jsonl"
+    names = [*(f"media/{n:05d}.png" for n in range(3)), "here.png"]
+    manifest.write_text("".join(json.dumps({"media": name}) + "\n" for name in names))
+    with emulator('describe = "brief"') as server:
+        assert run(manifest, tmp_path / "run", base_url=server.base_url).exit_code == 0
+        (tmp_path / "media").rename(tmp_path / "away")
+        night = run(manifest, tmp_path / "run", base_url=server.base_url)
+        assert (night.exit_code, night.summary["errors"]) == (1, {"missing_file": 3})
+        assert "3 done items" in night.stderr
+        (tmp_path / "away").rename(tmp_path / "media")
+        back = run(manifest, tmp_path / "run", base_url=server.base_url)
+        assert (back.exit_code, back.summary["requests"]) == (0, 0)

@@ -75,7 +75,8 @@ def test_items(known: Mark | None, selection: dict[str, Any], expected: Decision
     ("known", "selection", "expected"),
     [
         (None, {}, Decision.REJECTED),
-        (mark(), {}, Decision.REJECTED),
+        (mark(), {}, Decision.NOT_FOUND),
+        (mark(emulated=True), {}, Decision.REJECTED),
         (mark(status=Status.FAILED, kind="missing_file", fingerprint=None), {}, Decision.FAILED_BEFORE),
         (mark(status=Status.FAILED, kind="missing_file", fingerprint=None), {"retry_failed": True}, Decision.REJECTED),
         (mark(status=Status.FAILED, kind="missing_file", fingerprint=None, emulated=True), {}, Decision.REJECTED),
@@ -86,6 +87,12 @@ def test_items(known: Mark | None, selection: dict[str, Any], expected: Decision
 def test_rejected(known: Mark | None, selection: dict[str, Any], expected: Decision) -> None:
     """A failed line that would say the same again is not written again."""
     assert decide(BAD, Admission(duplicate=False, mark=known), Selection(**selection)) == (expected, BAD)
+
+
+def test_a_done_row_that_became_wrong_gets_its_failed_line() -> None:
+    """Only media that can't be found leave the answer where it is; a row that is wrong says so."""
+    bad = msgspec.structs.replace(BAD, failure=Failure(stage="manifest", kind="bad_row", message="x"))
+    assert decide(bad, Admission(duplicate=False, mark=mark()), Selection())[0] is Decision.REJECTED
 
 
 def test_in_doubt() -> None:
