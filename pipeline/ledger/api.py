@@ -16,7 +16,7 @@ import msgspec
 from pipeline.records import FileIdentity, Item, RemoteFile, Status
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the ledger knows of the current line of a key."""
 
     key: str
@@ -33,7 +33,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """Length of the line with its newline."""
     ambiguous_runs: int = 0
     media_sha256: str | None = None
-    """SHA-256 hex over the media's SHA-256 values joined by newlines, in order; None where any is unknown."""
+    """SHA-256 hex of the only medium, else over the media's values joined by newlines; None where any is unknown."""
     wrong_row: bool = False
     """Whether the line stands for a row without a usable key of its own (``line:N``, ``key#line:N``)."""
 

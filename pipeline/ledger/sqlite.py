@@ -16,9 +16,9 @@ from anyio.to_thread import run_sync
 
 from pipeline.errors import StopForHuman
 from pipeline.group_commit import CommitTimeout, GroupCommit
-from pipeline.ledger import store
+from pipeline.ledger import lines, store
 from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
-from pipeline.records import FileIdentity, RemoteFile, Status
+from pipeline.records import FileIdentity, RemoteFile
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -30,14 +30,6 @@ _ADMIT = """
 SELECT seen.position <> candidate.position, intent.earlier IS 1, line.*
 FROM candidate JOIN seen USING (key) LEFT JOIN line USING (key) LEFT JOIN intent USING (key)
 ORDER BY candidate.ordinal
-"""
-_PUT_LINE = "REPLACE INTO line VALUES (?, ?, ?, ?, ?, ?)"
-_KEEP_LAST_OF_EACH_KEY = "DELETE FROM line WHERE offset NOT IN (SELECT max(offset) FROM line GROUP BY key)"
-# Two steps, by way of negative offsets: a line's new place may still be another one's old place.
-_PACK = """
-UPDATE line SET offset = -1 - packed.start
-FROM (SELECT offset AS was, sum(size_bytes) OVER (ORDER BY offset) - size_bytes AS start FROM line) AS packed
-WHERE line.offset = packed.was AND packed.start <> packed.was
 """
 
 
@@ -93,18 +85,8 @@ class SqliteLedger:
         self.committer = GroupCommit[Operation, Any](self._commit)
 
     def _commit(self, operations: Sequence[Operation]) -> list[Any]:
-        with self._connection_lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                results = [operation(self._connection) for operation in operations]
-                self._connection.execute("COMMIT")
-            except BaseException as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise store.translated(error, self._path) from error
-                raise
-        return results
+        with self._connection_lock, store.in_our_words(self._path), store.transaction(self._connection):
+            return [operation(self._connection) for operation in operations]
 
     async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -129,18 +111,18 @@ class SqliteLedger:
             db.executemany("INSERT INTO candidate VALUES (?, ?, ?)", rows)
             db.execute("INSERT OR IGNORE INTO seen SELECT key, position FROM candidate ORDER BY ordinal")
             return [
-                Admission(duplicate=bool(duplicate), in_doubt=bool(in_doubt), mark=_mark(line))
+                Admission(duplicate=bool(duplicate), in_doubt=bool(in_doubt), mark=lines.mark_of(line))
                 for duplicate, in_doubt, *line in db.execute(_ADMIT)
             ]
 
         return await self._do(operation)
 
     async def mark(self, marks: Sequence[Mark], offset: Offset) -> None:
-        lines = [_line(mark) for mark in marks]
+        rows = [lines.row_of(mark) for mark in marks]
         keys = [(mark.key,) for mark in marks]
 
         def operation(db: sqlite3.Connection) -> None:
-            db.executemany(_PUT_LINE, lines)
+            db.executemany(lines.PUT_LINE, rows)
             db.executemany("DELETE FROM intent WHERE key = ?", keys)
             _take_in(db, offset)
 
@@ -244,18 +226,13 @@ class SqliteLedger:
         return Offset(inode=row[0], size_bytes=row[1], mtime_ns=row[2]) if row else None
 
     async def rebuild(self, marks: Iterable[Mark]) -> None:
-        def operation(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM taken_in")
-            db.execute("DROP INDEX line_by_key")
-            db.execute("DELETE FROM line")
-            db.executemany(_PUT_LINE, map(_line, marks))
-            try:
-                db.execute("CREATE UNIQUE INDEX line_by_key ON line (key)")
-            except sqlite3.IntegrityError:
-                db.execute(_KEEP_LAST_OF_EACH_KEY)
-                db.execute("CREATE UNIQUE INDEX line_by_key ON line (key)")
+        await run_sync(self._rebuild, marks)
 
-        await self._do_at_length(operation)
+    def _rebuild(self, marks: Iterable[Mark]) -> None:
+        db = self._connection
+        with self._connection_lock, store.in_our_words(self._path), store.without_wal(db), store.transaction(db):
+            db.execute("DELETE FROM taken_in")
+            lines.replace_all(db, marks)
 
     async def holds_real_lines(self) -> bool:
         query = "SELECT EXISTS (SELECT 1 FROM line WHERE NOT emulated)"
@@ -271,8 +248,7 @@ class SqliteLedger:
 
     async def pack(self, offset: Offset) -> None:
         def operation(db: sqlite3.Connection) -> None:
-            db.execute(_PACK)
-            db.execute("UPDATE line SET offset = -1 - offset WHERE offset < 0")
+            lines.pack(db)
             _take_in(db, offset)
 
         await self._do_at_length(operation)
@@ -281,55 +257,6 @@ class SqliteLedger:
 def _take_in(db: sqlite3.Connection, offset: Offset) -> None:
     db.execute("DELETE FROM taken_in")
     db.execute("INSERT INTO taken_in VALUES (?, ?, ?)", msgspec.structs.astuple(offset))
-
-
-class _Detail(msgspec.Struct, array_like=True, frozen=True):
-    """``line.detail``."""
-
-    status: Status
-    fingerprint: str | None
-    kind: str | None
-    retryable: bool
-    ambiguous_runs: int
-    media_sha256: str | None
-
-
-_encode_detail = msgspec.msgpack.Encoder().encode
-_decode_detail = msgspec.msgpack.Decoder(_Detail).decode
-
-
-def _line(mark: Mark) -> tuple[str, int, int, int, int, bytes]:
-    """The row of ``line``. Of SQLite's own types exactly: it takes three times as long over a bool or an enum."""
-    detail = (mark.status, mark.fingerprint, mark.kind, mark.retryable, mark.ambiguous_runs, mark.media_sha256)
-    return (
-        mark.key,
-        mark.offset,
-        mark.size_bytes,
-        1 if mark.emulated else 0,
-        1 if mark.wrong_row else 0,
-        _encode_detail(detail),
-    )
-
-
-def _mark(line: Sequence[Any]) -> Mark | None:
-    """The mark of a row of ``line``; None where its columns are all NULL."""
-    key, offset, size_bytes, emulated, wrong_row, packed = line
-    if key is None:
-        return None
-    detail = _decode_detail(packed)
-    return Mark(
-        key=key,
-        status=detail.status,
-        fingerprint=detail.fingerprint,
-        kind=detail.kind,
-        retryable=detail.retryable,
-        emulated=bool(emulated),
-        offset=offset,
-        size_bytes=size_bytes,
-        ambiguous_runs=detail.ambiguous_runs,
-        media_sha256=detail.media_sha256,
-        wrong_row=bool(wrong_row),
-    )
 
 
 def _microseconds(moment: datetime) -> int:

@@ -2,16 +2,18 @@
 
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 from pipeline.errors import StopForHuman
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10.0
 CACHE_KIB = 64 * 1024
+PAGE_BYTES = 8192
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -44,6 +46,44 @@ def close_store(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that the body does, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def without_wal(connection: sqlite3.Connection) -> Iterator[None]:
+    """A rollback journal while the body runs: a great many new rows are then written once, not twice.
+
+    It stays the WAL where somebody looks into the ledger just now.
+    """
+    _set(connection, "busy_timeout", 0)
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = DELETE")
+    _set(connection, "busy_timeout", round(BUSY_TIMEOUT_SECONDS * 1000))
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+@contextmanager
+def in_our_words(path: Path) -> Iterator[None]:
+    """SQLite's errors, said by ``translated``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -83,6 +123,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
+    _set(connection, "page_size", PAGE_BYTES)  # of a new file
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     _set(connection, "cache_size", -CACHE_KIB)
@@ -120,7 +161,7 @@ def _create_private(path: Path) -> None:
 def _move_aside(path: Path) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     aside = path.with_name(f"{path.name}.aside-{stamp}")
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("-journal", "-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.replace(aside.with_name(aside.name + suffix))

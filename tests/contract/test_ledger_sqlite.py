@@ -5,7 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from importlib import resources
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StopForHuman
-from pipeline.ledger.api import Intent, RunLedger, Upload
+from pipeline.ledger.api import Intent, Mark, RunLedger, Upload
 from pipeline.ledger.sqlite import open_sqlite_ledger
-from pipeline.records import FileState, RemoteFile
+from pipeline.records import FileState, RemoteFile, Status
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -134,3 +134,33 @@ def test_the_schema_ships_with_the_package() -> None:
     """Both scripts are found as package resources."""
     for name in ("schema.sql", "run_schema.sql"):
         assert "TABLE" in resources.files("pipeline.ledger").joinpath(name).read_text()
+
+
+@pytest.mark.parametrize("is_looked_into", [False, True])
+async def test_after_a_rebuild_the_ledger_is_a_wal_again(path: Path, *, is_looked_into: bool) -> None:
+    """The rollback journal of a rebuild is gone afterwards, also where a reader prevented it or the rebuild failed."""
+
+    def failing() -> Iterator[Mark]:
+        yield marks[0]
+        raise EOFError
+
+    marks = [
+        Mark(
+            key=str(number), status=Status.SUCCEEDED, fingerprint=None, kind=None, retryable=False, emulated=False,
+            offset=number, size_bytes=1,
+        )
+        for number in range(250)
+    ]  # fmt: skip
+    async with opened(path, []) as ledger:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("SELECT * FROM line").fetchall()
+            if not is_looked_into:
+                other.close()
+            await ledger.rebuild(iter(marks))
+        with pytest.raises(EOFError):
+            await ledger.rebuild(failing())
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert other.execute("SELECT count(*) FROM line").fetchone() == (250,)
+        assert await ledger.extents() == [(0, 250)]
+    assert not path.with_name(path.name + "-journal").exists()

@@ -87,6 +87,8 @@ def test_the_order_of_media_counts() -> None:
 
 
 def test_helper_hashes() -> None:
-    """The media's joint hash and the prompt's are plain SHA-256 values."""
+    """The media's joint hash and the prompt's are plain SHA-256 values; a single medium has its own."""
+    assert media_sha256([IMAGE]) == "a" * 64
+    assert media_sha256([]) == hashlib.sha256(b"").hexdigest()
     assert media_sha256([IMAGE, VIDEO]) == hashlib.sha256(("a" * 64 + "\n" + "b" * 64).encode()).hexdigest()
     assert prompt_sha256("Hi") == hashlib.sha256(b"Hi").hexdigest()

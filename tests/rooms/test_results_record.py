@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Failure
+from pipeline.manifest.fingerprint import media_sha256
 from pipeline.records import (
     Answer,
     FileIdentity,
@@ -119,6 +120,14 @@ def test_a_mark_says_what_the_line_says() -> None:
     assert (mark.key, mark.status, mark.fingerprint, mark.kind) == ("k", Status.FAILED, "v1:f", "timeout")
     assert (mark.retryable, mark.emulated, mark.offset, mark.size_bytes) == (True, True, 100, len(data))
     assert (mark.ambiguous_runs, mark.media_sha256) == (1, hashlib.sha256(joined.encode()).hexdigest())
+
+
+@pytest.mark.parametrize("names", [(), ("a.png",), ("a.png", "b.png"), ("b.png", "a.png")])
+def test_the_media_digest_of_a_line_is_the_manifests(names: tuple[str, ...]) -> None:
+    """Read back from a line, the digest is what the manifest room compares it with, also for one medium or none."""
+    subject = msgspec.structs.replace(item(), media=tuple(media(name) for name in names))
+    data = encode(line_of(outcome(subject), "gemini"))
+    assert mark_of(data[:-1], 0).media_sha256 == media_sha256(subject.media)
 
 
 @pytest.mark.parametrize(
