@@ -75,7 +75,7 @@ class _Run:
         self._api_key = api_key
         self._clock = clock
         self._started_at = clock.now()
-        self._counting = Counting()
+        self._counting = Counting(limited=spec.selection.limit is not None)
         self._observers = Observers(self._counting, *observers)
         self._drain = Drain(lambda reason: self._observers.notify(DrainBegan(reason=reason)))
         self._failures = FailureBudget(spec.stop.max_failed_share)

@@ -89,6 +89,7 @@ class ItemCommitted(Event, frozen=True, kw_only=True):
 
     key: str
     status: str
+    stage: str | None
     kind: str | None
     message: str | None
     attempts: int

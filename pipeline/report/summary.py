@@ -72,7 +72,10 @@ class Summary(msgspec.Struct, kw_only=True):
 class Counting:
     """The observer that counts. Requests, retries and refusals (429) are those of generate calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limited: bool = False) -> None:
+        """``limited``: the exit code speaks of done items and of those chosen by ``--limit`` alone."""
+        self._limited = limited
+        self._bad_rows = 0
         self.items = ItemCounts()
         self.errors: Counter[str] = Counter()
         self.skipped: dict[str, int] = {}
@@ -110,6 +113,7 @@ class Counting:
         elif decision in ADMITTED_FAILED_BEFORE:
             self.items.failed_before += 1
         elif decision == ADMITTED_NOT_FOUND:
+            self._bad_rows += 1
             self.items.failed_now += 1
             self.errors["missing_file"] += 1
         else:
@@ -123,6 +127,7 @@ class Counting:
             self.items.blocked += 1
         else:
             self.items.failed_now += 1
+        self._bad_rows += event.stage == "manifest"
         if event.kind:
             self.errors[event.kind] += 1
         self.usage += Usage(
@@ -136,7 +141,9 @@ class Counting:
     def exit_code(self) -> int:
         """The exit code of a run that nothing has stopped."""
         items = self.items
-        return ExitCode.SOME_FAILED if items.failed_now or items.failed_before or items.blocked else ExitCode.OK
+        bad = items.failed_now + items.blocked
+        bad += -self._bad_rows if self._limited else items.failed_before
+        return ExitCode.SOME_FAILED if bad else ExitCode.OK
 
     def summary(
         self,

@@ -94,6 +94,7 @@ def _committed(entry: _Entry) -> ItemCommitted:
     return ItemCommitted(
         key=line.key,
         status=line.status,
+        stage=line.error.stage if line.error else None,
         kind=line.error.kind if line.error else None,
         message=line.error.message if line.error else None,
         attempts=line.attempts,
