@@ -16,7 +16,6 @@ from pipeline.events import (
     Event,
     ItemAdmitted,
     ItemCommitted,
-    Retrying,
     SourceRead,
 )
 from pipeline.gemini.api import Route
@@ -70,7 +69,10 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 class Counting:
-    """The observer that counts. Requests, retries and refusals (429) are those of generate calls."""
+    """The observer that counts. Requests, retries and refusals (429) are those of generate calls.
+
+    Of items that have a line, requests are their number and their retries: every call after an item's first.
+    """
 
     def __init__(self, *, limited: bool = False) -> None:
         """``limited``: the exit code speaks of done items and of those chosen by ``--limit`` alone."""
@@ -95,8 +97,6 @@ class Counting:
                 self.requests += 1
             case CallEnded(route=Route.GENERATE, status=429):
                 self.refused += 1
-            case Retrying(route=Route.GENERATE):
-                self.retries += 1
             case BytesUploaded():
                 self.bytes_uploaded += event.size_bytes
             case SourceRead():
@@ -121,6 +121,7 @@ class Counting:
 
     def _committed(self, event: ItemCommitted) -> None:
         self.items.left -= 1
+        self.retries += max(0, event.attempts - 1)
         if event.status == Status.SUCCEEDED:
             self.items.succeeded += 1
         elif event.status == Status.BLOCKED:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipeline.events import CallEnded, CallSent, ItemAdmitted, ItemCommitted, Retrying, SourceRead
+from pipeline.events import CallEnded, CallSent, ItemAdmitted, ItemCommitted, SourceRead
 from pipeline.report.summary import Counting
 
 
-def committed(status: str, *, kind: str | None = None, stage: str | None = None) -> ItemCommitted:
+def committed(status: str, *, kind: str | None = None, stage: str | None = None, attempts: int = 1) -> ItemCommitted:
     """An item's line is durable."""
     return ItemCommitted(
         key="k",
@@ -14,7 +14,7 @@ def committed(status: str, *, kind: str | None = None, stage: str | None = None)
         stage=stage,
         kind=kind,
         message=None,
-        attempts=1,
+        attempts=attempts,
         prompt_tokens=10,
         output_tokens=5,
         thoughts_tokens=2,
@@ -78,7 +78,8 @@ def test_requests_are_generate_calls() -> None:
         CallSent(route="upload_start", subject="a"),
         CallSent(route="generate", subject="a"),
         CallEnded(route="generate", subject="a", status=429, seconds=0.1),
-        Retrying(route="generate", subject="a", cause="x", wait_seconds=1.0, message=""),
         CallSent(route="generate", subject="a"),
+        SENT,
+        committed("succeeded", attempts=2),
     )
     assert (counting.requests, counting.refused, counting.retries) == (2, 1, 1)
