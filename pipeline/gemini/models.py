@@ -17,7 +17,8 @@ SERVER_TIMEOUT_FLOOR_SECONDS = 30
 """No smaller ``X-Server-Timeout`` is sent: small ones are refused or answered 500 (googleapis/python-genai#1330)."""
 
 SERVER_MARGIN_SECONDS = 15.0
-"""The client waits this much longer than the server was given, so that it never cuts off what is being paid for."""
+"""The client waits this much longer than the server was given, so that it never cuts off what is being paid for;
+a server that was given no time ends no call, and waiting on would win nothing."""
 
 CHECK_SECONDS = 30.0
 _MODEL = re.compile(r"(?:(?:models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -38,10 +39,11 @@ class ModelsClient:
             message = f"not the name of a model: {request.model[:80]!r}"
             raise ItemError(Failure(stage="generation", kind="invalid_request", message=message))
         headers = {"Content-Type": "application/json"}
-        server_seconds = math.ceil(self._spec.timeout_seconds)
+        total_seconds = self._spec.timeout_seconds
+        server_seconds = math.ceil(total_seconds)
         if server_seconds >= SERVER_TIMEOUT_FLOOR_SECONDS:
             headers["X-Server-Timeout"] = str(server_seconds)
-        total_seconds = self._spec.timeout_seconds + SERVER_MARGIN_SECONDS
+            total_seconds += SERVER_MARGIN_SECONDS
         reply = await self._calls.send(
             Call(
                 route=Route.GENERATE,

@@ -66,12 +66,12 @@ def test_key_that_is_refused_once_only_passes_the_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "header", "total"), [(600.0, "600", 615.0), (45.5, "46", 60.5), (29.0, None, 44.0), (1.0, None, 16.0)]
+    ("timeout", "header", "total"), [(600.0, "600", 615.0), (45.5, "46", 60.5), (29.0, None, 29.0), (1.0, None, 1.0)]
 )
 def test_server_timeout_is_never_small_and_the_client_waits_longer(
     timeout: float, header: str | None, total: float
 ) -> None:
-    """A small X-Server-Timeout is answered 500; the client never cuts off what the server still works on."""
+    """A small X-Server-Timeout is answered 500; a server that was given a time is waited for a little longer."""
 
     async def scenario() -> Call:
         service = Service(lambda _call, _n: OK)
