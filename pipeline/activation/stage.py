@@ -22,6 +22,10 @@ class Storage(Protocol):
         """``content`` lies there as ``file``."""
         ...
 
+    async def discard(self, file: RemoteFile) -> None:
+        """``file`` lies there and is useless."""
+        ...
+
 
 class _Wait:
     """One PROCESSING file and the items that wait for it."""
@@ -111,8 +115,10 @@ class ActivationRoom:
             await self._storage.stored(wait.content, file)
             self._end(name, file=file)
         elif file.state is FileState.FAILED:
+            await self._storage.discard(file)
             self._end(name, error=failed(file))
         elif self._schedule.age_seconds(name, now) >= self._deadline_seconds:
+            await self._storage.discard(file)
             self._end(name, error=stuck(file, self._deadline_seconds))
         else:
             self._schedule.still_processing(name, now)

@@ -1,6 +1,6 @@
 """What every worker does: take, handle, pass on; and where an item goes that can't be handled."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
 from pipeline.ledger.api import Ledger, Requeued
-from pipeline.records import Content, Item, Outcome, Placed, Ready, Status, Uploaded
+from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
 
 PASSES = {Again.NOT_ACTIVE: 3}
 """How often an item may go round again for a reason; once for all others."""
@@ -44,7 +44,11 @@ class Storage(Protocol):
         """One item needs ``contents`` no more."""
         ...
 
-    async def lost(self, names: tuple[str, ...]) -> None:
+    async def stored(self, content: Content, file: RemoteFile) -> None:
+        """``content`` lies there as ``file``."""
+        ...
+
+    async def lost(self, names: Iterable[str]) -> None:
         """These files are gone, or useless."""
         ...
 
@@ -78,7 +82,7 @@ class SideDoor:
 
     async def again(self, travelling: Travelling, error: TryAgain) -> None:
         """The item goes round once more, or ends here when it has done so before."""
-        await self._storage.lost(error.file_names if error.reason is not Again.NOT_ACTIVE else ())
+        await self._doubt_files(travelling, error)
         item = item_of(travelling)
         if item.again.count(error.reason) >= PASSES.get(error.reason, 1):
             await self.failed(travelling, error)
@@ -87,6 +91,18 @@ class SideDoor:
         item = msgspec.structs.replace(item, again=(*item.again, error.reason), attempts_before=attempts)
         await self._ledger.requeue(Requeued(item=item, reason=error.reason, attempts=attempts))
         self._storage.release({part.media.content for part in parts_of(travelling) if part.file})
+
+    async def _doubt_files(self, travelling: Travelling, error: TryAgain) -> None:
+        """The files that the error names, or all of the item's where it names none, are waited for or uploaded anew."""
+        placed = {part.file.name: part for part in parts_of(travelling) if part.file}
+        names = error.file_names or tuple(placed)
+        if error.reason is not Again.NOT_ACTIVE:
+            await self._storage.lost(names)
+            return
+        for name in names:
+            if (part := placed.get(name)) and part.file:
+                doubted = msgspec.structs.replace(part.file, state=FileState.PROCESSING)
+                await self._storage.stored(part.media.content, doubted)
 
 
 async def work(

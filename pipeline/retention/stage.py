@@ -102,6 +102,12 @@ class Retention:
         await self._ledger.forget_uploads(names)
         self._wake()
 
+    async def discard(self, file: RemoteFile) -> None:
+        """``file`` is there and useless: it is deleted soon, and counted on no more."""
+        await self.lost([file.name])
+        self._idle.append(file)
+        self._more_idle.set()
+
     def release(self, contents: Iterable[Content]) -> None:
         """One item needs ``contents`` no more."""
         idle = self._budget.release(contents)
@@ -116,7 +122,7 @@ class Retention:
 
     # for the flow -----------------------------------------------------------------------------------------
     async def run(self) -> None:
-        """Delete files as they fall idle, where the configuration says so, until ``close``."""
+        """Delete what is useless, and what falls idle where the configuration says so, until ``close``."""
         while True:
             idle, self._idle = self._idle, []
             for file in idle:
