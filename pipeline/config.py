@@ -140,7 +140,7 @@ def endpoint(section: EndpointSection, *, emulator: bool) -> EndpointSpec:
         _ = url.port
     except ValueError as error:
         raise UsageError(f"the base URL {section.base_url!r} can't be read: {error}") from error
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname or not section.base_url.isascii():
         raise UsageError(f"the base URL {section.base_url!r} is not an http(s) URL")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError(f"plain http would show the key to the network: use https for {url.hostname}")

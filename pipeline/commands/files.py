@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,13 @@ def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **g
             show = show_json if as_json else show_text
             match verb:
                 case "list":
-                    async for file in files.list():
-                        show(file)
-                    return True
+                    return await each(["files"], lambda _: listed(files, show), None)
                 case "get":
-                    return await each([given["name"]], files.get, show)
+                    return await each([given["name"]], lambda name: files.get(resource_name(name)), show)
                 case "upload":
                     return await each(given["paths"], lambda path: upload(files, path), show)
                 case _:
-                    return await each(given["names"], files.delete, None)
+                    return await each(given["names"], lambda name: files.delete(resource_name(name)), None)
 
     sys.exit(0 if anyio.run(go) else 1)
 
@@ -51,7 +49,7 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
     well = True
     for argument in arguments:
         try:
-            result = await act(argument if isinstance(argument, Path) else resource_name(argument))
+            result = await act(argument)
         except (ItemError, TryAgain) as error:
             well = False
             click.echo(printable(f"pipeline: {argument}: {error.failure.message}"), err=True)
@@ -59,6 +57,12 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
             if show:
                 show(result)
     return well
+
+
+async def listed(files: FilesApi, show: Callable[[RemoteFile], None]) -> None:
+    """Show every file of the project."""
+    async for file in files.list():
+        show(file)
 
 
 async def upload(files: FilesApi, path: Path) -> RemoteFile:
