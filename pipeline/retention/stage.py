@@ -1,11 +1,12 @@
 """Keeps the project's file storage: pins what items need, frees what nobody needs, remembers it in the ledger."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import anyio
 
 from pipeline.clock import Clock
-from pipeline.errors import ItemError, StopEarly
+from pipeline.errors import Draining, ItemError, StopEarly, StopRun
 from pipeline.events import FileDeleted, GateClosed, Observer
 from pipeline.gemini.api import FilesApi
 from pipeline.ledger.api import Ledger, Upload
@@ -126,7 +127,8 @@ class Retention:
         while True:
             idle, self._idle = self._idle, []
             for file in idle:
-                await self._delete(file)
+                with suppress(Draining, StopRun):  # the drain has begun, and calls that are out may end
+                    await self._delete(file)
             if self._idle:
                 continue
             if self._closed:

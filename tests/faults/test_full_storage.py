@@ -1,6 +1,8 @@
 """The project's file storage is full: by this run, which makes room, or by others, whose files are not touched."""
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.faults.service import fault, service
 from tests.support import generated
-from tests.support.processes import Emulator, by_key, pipeline, run
+from tests.support.processes import Emulator, by_key, pipeline, run, start
 
 MEGABYTE = 1_000_000
 SMALL = "[limits]\nproject_storage_bytes = 6000000"
@@ -96,3 +98,17 @@ def test_space_that_never_comes_ends_the_run_after_the_configured_wait(media: Pa
         assert ended.seconds < 15
         assert ended.summary["errors"] == {}
         assert server.ledger()["paid_answers"] == len(by_key(tmp_path / "run")) == 3
+
+
+def test_a_signal_while_files_are_freed_drains(media: Path, tmp_path: Path) -> None:
+    """With ``keep = false`` a deletion that the drain meets is no bug: the exit code is the signal's."""
+    with service(plan="[latency]\ngenerate = 0.2\nfiles = 0.3") as server:
+        arguments = ("--via", "files", "--set", "upload.keep=false", "--json", "--concurrency", 2)
+        process = start("run", media, "-o", tmp_path / "run", *arguments, "--base-url", server.base_url)
+        until = time.monotonic() + 30
+        while server.ledger()["paid_answers"] < 6 and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 143, stderr
+        assert len(by_key(tmp_path / "run")) == server.ledger()["paid_answers"] < 20
