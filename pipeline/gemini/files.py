@@ -63,10 +63,14 @@ class FilesClient:
                     drain=self._drain,
                     progress=progress,
                 )
+                file: RemoteFile | None = None
                 try:
                     file = await upload.run()
+                    await source.confirm()
                 except ItemError:
                     upload.undo()
+                    if file:
+                        await self._discard(file.name)
                     raise
                 wrong = mismatch(file, media)
                 if wrong is None:

@@ -40,6 +40,14 @@ class Source:
         if self.whole is None:
             await to_thread.run_sync(self._check)
 
+    async def confirm(self) -> None:
+        """After all was sent: raises ``ItemError`` (source_changed) if it may have been other bytes than the medium's.
+
+        A change can keep a file's length and set its time back; it can't keep its ctime.
+        """
+        if self.whole is None:
+            await to_thread.run_sync(self._confirm)
+
     async def body(self, offset: int, length: int) -> Body:
         """The bytes from ``offset``; those of a large file streamed anew each time they are sent."""
         if self.whole is not None:
@@ -77,6 +85,11 @@ class Source:
         now = os.fstat(self._fd)
         if (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
             raise _changed(self._media)
+
+    def _confirm(self) -> None:
+        self._check()
+        self._stat = os.fstat(self._fd)
+        self.identify()
 
     def _read(self, start: int, length: int) -> bytes:
         data = os.pread(self._fd, length, start)
