@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -14,10 +14,14 @@ from pipeline.limits import Limits
 from pipeline.records import Json
 from pipeline.spec import DEFAULT_BASE_URL, DEFAULT_MODEL, OnChange, UploadSpec, Via
 
+YEAR_SECONDS: Final = 366 * 86400
+"""Longer waits are mistakes, and infinite ones can't be waited for."""
+
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-PositiveSeconds = Annotated[float, Meta(gt=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0, le=YEAR_SECONDS)]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=YEAR_SECONDS)]
+Positive = Annotated[float, Meta(gt=0, le=1e15)]
+Name = Annotated[str, Meta(min_length=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -25,7 +29,7 @@ class RunSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[run]``."""
 
     output: str | None = None
-    model: str = DEFAULT_MODEL
+    model: Name = DEFAULT_MODEL
     prompt: str | None = None
     template: str | None = None
     system: str | None = None
@@ -121,21 +125,43 @@ def read(line: CommandLine, environ: Mapping[str, str]) -> tuple[Config, Path]:
         raw["endpoint"] = {"base_url": base_url}
     if line.config_file:
         folder = line.config_file.parent
-        merge(raw, toml_file(line.config_file))
+        given = toml_file(line.config_file)
+        check_keys(given, Config)
+        merge(raw, given)
     absolute: dict[str, Json] = {}
     for key, value in line.settings.items():
         put(absolute, key, value)
+    check_keys(absolute, Config)
     if folder != Path():
         absolute = from_here(absolute)
-    for given, other in (("prompt", "template"), ("template", "prompt")):
-        if given in absolute.get("run", {}) and isinstance(raw.get("run"), dict):
+    for chosen, other in (("prompt", "template"), ("template", "prompt")):
+        if chosen in absolute.get("run", {}) and isinstance(raw.get("run"), dict):
             raw["run"].pop(other, None)  # the command line's prompt replaces the file's template, and the reverse
     merge(raw, absolute)
-    check_keys(raw, Config)
     try:
         return msgspec.convert(raw, Config), folder
     except msgspec.ValidationError as error:
-        raise UsageError(f"configuration: {error}") from error
+        raise UsageError(explained(str(error), raw)) from error
+
+
+def explained(error: str, raw: Mapping[str, Json]) -> str:
+    """What msgspec says of a value, in the words of a user: the key, the value, and what may stand there."""
+    problem, _, path = error.partition(" - at `$.")
+    keys = path.rstrip("`").replace("[...]", "").split(".") if path else []
+    value: Json = raw
+    struct: Json = Config
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else value
+        fields = (
+            msgspec.structs.fields(struct) if isinstance(struct, type) and issubclass(struct, msgspec.Struct) else ()
+        )
+        struct = next((field.type for field in fields if field.name == key), None)
+    allowed = [choice for choice in get_args(struct) if isinstance(choice, str)]
+    if allowed:
+        problem = f"expected one of {', '.join(allowed)}"
+    elif "`array`" in problem:
+        problem = f"""expected a list, like --set '{".".join(keys)}=["one", "two"]'"""
+    return f"configuration: {'.'.join(keys)} is {value!r}: {problem[:1].lower()}{problem[1:]}"
 
 
 def toml_file(path: Path) -> dict[str, Json]:

@@ -89,7 +89,13 @@ def resource_name(argument: str) -> str:
     """``files/abc`` for ``abc``, ``files/abc`` and the file's URI. Raises ``ItemError`` for anything else."""
     name = "files/" + argument.rsplit("files/", 1)[-1]
     if not name[6:].replace("-", "").isalnum() or not name.isascii():
-        raise ItemError(Failure(stage="upload", kind="invalid_request", message="is not the name of a file"))
+        raise ItemError(
+            Failure(
+                stage="upload",
+                kind="invalid_request",
+                message="is not the name of a file; names look like files/abc-123",
+            )
+        )
     return name
 
 

@@ -156,14 +156,16 @@ def _csv_header(table: Iterator[list[str]]) -> list[str]:
 
 
 def _csv_row(line: int, header: list[str], cells: list[str]) -> RawRow:
-    if len(cells) > len(header):
-        return RawRow(line=line, problem=f"{len(cells)} cells under {len(header)} columns")
+    given = {name: cell for name, cell in zip(header, cells, strict=False) if name and cell}
     if any(_undecodable(cell) for cell in cells):
         return RawRow(line=line, problem="not valid UTF-8")
+    named = {name: given[name] for name in ("key", "id") if name in given}  # a wrong row keeps its key
+    if len(cells) > len(header):
+        return RawRow(line=line, fields=named, problem=f"{len(cells)} cells under {len(header)} columns")
     try:
-        fields = {name: _csv_cell(name, cell) for name, cell in zip(header, cells, strict=False) if name and cell}
+        fields = {name: _csv_cell(name, cell) for name, cell in given.items()}
     except ValueError as error:
-        return RawRow(line=line, problem=str(error))
+        return RawRow(line=line, fields=named, problem=str(error))
     return RawRow(line=line, fields=fields)
 
 
