@@ -105,6 +105,10 @@ def item_defaults(config: Config, folder: Path) -> ItemDefaults:
     template = run.template
     if template and (folder / template).is_file():
         template = str(folder / template)
+    try:
+        msgspec.json.encode((run.model, run.system, generation.config, generation.safety))
+    except UnicodeEncodeError:
+        raise UsageError("the model, system instruction or generation settings hold bytes that are no UTF-8") from None
     return ItemDefaults(
         model=run.model.removeprefix("models/"),
         prompt=run.prompt if run.prompt is not None else DEFAULT_PROMPT,

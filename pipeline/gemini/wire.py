@@ -86,6 +86,9 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     delay: Delay | None = None
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def decode_json(body: bytes) -> Json:
     """The JSON value in ``body``, None where there is none.
 
@@ -98,7 +101,7 @@ def decode_json(body: bytes) -> Json:
         pass
     try:
         value = json.loads(body.decode("utf-8", "replace"), parse_constant=lambda _name: None)
-        return msgspec.json.decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return msgspec.json.decode(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
 
