@@ -159,7 +159,7 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> RawRow:
     given = {name: cell for name, cell in zip(header, cells, strict=False) if name and cell}
     if any(_undecodable(cell) for cell in cells):
         return RawRow(line=line, problem="not valid UTF-8")
-    named = {name: given[name] for name in ("key", "id") if name in given}  # a wrong row keeps its key
+    named: dict[str, Json] = {name: given[name] for name in ("key", "id") if name in given}  # a wrong row keeps its key
     if len(cells) > len(header):
         return RawRow(line=line, fields=named, problem=f"{len(cells)} cells under {len(header)} columns")
     try:

@@ -23,6 +23,7 @@ from pipeline.manifest.lines import reader as reading
 from pipeline.manifest.prompts import Prompts
 from pipeline.manifest.reader import Reader
 from pipeline.manifest.source import ManifestSource, Source
+from pipeline.manifest.survey import Survey, next_batch
 from pipeline.media.identify import Identifier
 from pipeline.records import Item, Outcome, Rejected, Status
 from pipeline.spec import ItemDefaults, Selection, SourceSpec
@@ -100,6 +101,20 @@ class ManifestRoom:
             warning = f"{self._not_found:,} done items have media that can't be found now; their answers are kept"
             self._observer.notify(Warned(message=warning))
         self._observer.notify(SourceRead(total=self.total, skipped=self.skipped))
+
+    async def survey(self) -> Survey | None:
+        """All of SOURCE by the lines its keys have now, for a run that did not read it to its end; None for stdin."""
+        if self._spec.path is None:
+            return None
+        survey = Survey()
+        entries = self._open().entries()
+        try:
+            while batch := await to_thread.run_sync(next_batch, entries):
+                admitted = await self._ledger.admit([Seen(key=e.key, position=e.position) for e in batch])
+                survey.take(admitted, emulated=self._selection.emulated)
+        finally:
+            entries.close()
+        return survey
 
     def _open(self) -> Source:
         path, check = self._spec.path, from_thread.check_cancelled

@@ -83,3 +83,11 @@ def test_requests_are_generate_calls() -> None:
         committed("succeeded", attempts=2),
     )
     assert (counting.requests, counting.refused, counting.retries) == (2, 1, 1)
+
+
+def test_a_survey_tells_what_was_not_read() -> None:
+    """A run that ended early counts the rest of SOURCE by its lines, and the counts still add up."""
+    counting = counted(SENT, committed("succeeded"), ItemAdmitted(key="k", decision="unchanged"))
+    counting.correct(total=10, succeeded=4, left=5)
+    items = counting.items
+    assert (items.total, items.left, items.unchanged, items.failed_before) == (10, 5, 3, 1)
