@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -13,7 +14,8 @@ from pipeline.engine.failure_budget import FailureBudget
 from pipeline.engine.flow import Flow, Rooms, first_of_ours
 from pipeline.engine.preflight import Preflight
 from pipeline.engine.shutdown import Shutdown
-from pipeline.errors import ExitCode
+from pipeline.engine.worker import stopping
+from pipeline.errors import ExitCode, StopRun
 from pipeline.events import DrainBegan, Observer, Observers, Warned
 from pipeline.gemini.api import FilesApi
 from pipeline.gemini.client import Client, key_hash, open_client
@@ -21,6 +23,7 @@ from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.stage import GenerationRoom
 from pipeline.generation.tokens import estimate
 from pipeline.ledger.api import Ledger
+from pipeline.ledger.peek import open_intents
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.manifest.stage import ManifestRoom
 from pipeline.plain_text import printable
@@ -28,12 +31,13 @@ from pipeline.records import Item, Outcome, Status
 from pipeline.report.jsonlog import JsonLog
 from pipeline.report.summary import Counting, Summary, write_summary
 from pipeline.results.compaction import compact
-from pipeline.results.run_folder import SUMMARY, RunFolder, open_run_folder
+from pipeline.results.run_folder import LEDGER, SUMMARY, RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
 from pipeline.retention.budget import StorageBudget
 from pipeline.retention.stage import Retention
 from pipeline.spec import EndpointSpec, RunSpec
 from pipeline.upload.stage import UploadRoom
+from pipeline.whole import trouble
 
 BODY_BUDGET_BYTES = 256 * 1024 * 1024
 """Bytes of all request bodies that are being built or sent."""
@@ -92,12 +96,15 @@ class _Run:
             warn=lambda message: self._observers.notify(Warned(message=message)),
         )
         async with open_run_folder(spec, open_ledger=open_ledger, clock=self._clock) as folder:
-            log = JsonLog(folder.path / LOG, secrets=(self._api_key,), verbose=spec.verbose)
+            log = JsonLog(
+                folder.path / LOG, secrets=(self._api_key,), verbose=spec.verbose, on_failure=self._stop_for_human
+            )
             self._observers.add(log)
             try:
                 log.write("run_began", {"source": spec.source_name, "backend": spec.endpoint.backend})
                 summary = await self._run_in(folder)
                 log.write("run_ended", {"summary": summary})
+                await self._publish(summary, folder.path / SUMMARY)
             finally:
                 log.close()
         return summary
@@ -122,13 +129,22 @@ class _Run:
         manifest = rooms.manifest
         if manifest.read_to_end and not manifest.usable and not spec.source.is_folder:
             self._drain.begin(ExitCode.USAGE, "not one row of the manifest can be used; its failed lines say why")
-        if self._drain.exit_code != ExitCode.NEEDS_HUMAN:
-            await compact(folder, source_was_read=manifest.read_to_end)
-        return await self._sum_up(
-            folder,
-            in_doubt=sorted({*doubted_before, *await ledger.open_intents()}),
-            removed=await ledger.count_removed() if manifest.read_to_end else 0,
+        removed = 0
+        with stopping(self._drain):
+            if folder.is_sound:
+                await compact(folder, source_was_read=manifest.read_to_end)
+            if manifest.read_to_end:
+                removed = await ledger.count_removed()
+        return self._sum_up(
+            folder, in_doubt=sorted({*doubted_before, *await self._open_intents(folder)}), removed=removed
         )
+
+    async def _open_intents(self, folder: RunFolder) -> list[str]:
+        """Also where the ledger has failed, for then they matter."""
+        try:
+            return await folder.ledger.open_intents()
+        except StopRun:
+            return await anyio.to_thread.run_sync(partial(open_intents, folder.path / LEDGER, run_is_on=False))
 
     async def _rooms(self, client: Client, folder: RunFolder) -> Rooms:
         spec, ledger, clock, observer = self._spec, folder.ledger, self._clock, self._observers
@@ -180,7 +196,13 @@ class _Run:
                 drain=self._drain,
                 clock=clock,
             ),
-            results=ResultsRoom(folder, backend=spec.endpoint.backend, observer=observer, on_committed=on_committed),
+            results=ResultsRoom(
+                folder,
+                backend=spec.endpoint.backend,
+                observer=observer,
+                on_committed=on_committed,
+                on_stop=lambda stop: self._drain.begin(stop.exit_code, str(stop)),
+            ),
             retention=retention,
         )
 
@@ -209,7 +231,10 @@ class _Run:
                 f"{self._failures}, more than max_failed_share allows: look at their errors, then run again",
             )
 
-    async def _sum_up(self, folder: RunFolder, *, in_doubt: list[str], removed: int) -> Summary:
+    def _stop_for_human(self, sentence: str) -> None:
+        self._drain.begin(ExitCode.NEEDS_HUMAN, sentence)
+
+    def _sum_up(self, folder: RunFolder, *, in_doubt: list[str], removed: int) -> Summary:
         spec = self._spec
         summary = self._counting.summary(
             source=spec.source_name,
@@ -221,11 +246,23 @@ class _Run:
             started_at=self._started_at,
             finished_at=self._clock.now(),
         )
+        self._judge(summary)
+        return summary
+
+    async def _publish(self, summary: Summary, path: Path) -> None:
+        """Write summary.json; one that can't be written changes the exit code, and still reaches who waits for it."""
+        self._judge(summary)
+        try:
+            await anyio.to_thread.run_sync(write_summary, path, summary)
+        except OSError as error:
+            what = f"{trouble(error)} for {path} ({error.strerror})"
+            self._stop_for_human(f"{what}: every answer is kept. See to the disk, then run again")
+            self._judge(summary)
+
+    def _judge(self, summary: Summary) -> None:
         if self._drain.exit_code is not None:
             summary.exit_code = self._drain.exit_code
             summary.reason = self._drain.reason or ""
-        await anyio.to_thread.run_sync(write_summary, folder.path / SUMMARY, summary)
-        return summary
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "pipeline"
 
 WORDS = {
     *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit"),
-    *("plain_text", "redaction", "nesting", "json_schema"),
+    *("plain_text", "redaction", "nesting", "json_schema", "whole"),
 }
 CONTRACTS = {"gemini.api", "ledger.api"}
 ADAPTERS = {"gemini", "ledger", "media"}

@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from pipeline.activation.stage import ActivationRoom
 from pipeline.clock import Clock
 from pipeline.drain import Drain
-from pipeline.engine.worker import SideDoor, work
+from pipeline.engine.worker import SideDoor, stopping, work
 from pipeline.errors import Draining, PipelineError, StopRun, UsageError
 from pipeline.generation.stage import GenerationRoom
 from pipeline.ledger.api import Ledger
@@ -74,8 +74,8 @@ class Flow:
         """First the source, then as many further passes as items ask for."""
         rooms = self._rooms
         async with anyio.create_task_group() as keepers:
-            keepers.start_soon(rooms.retention.run)
-            keepers.start_soon(rooms.activation.run)
+            keepers.start_soon(self._kept_up, rooms.retention.run)
+            keepers.start_soon(self._kept_up, rooms.activation.run)
             try:
                 outcomes, committing = anyio.create_memory_object_stream[Outcome](BUFFERED_ITEMS)
                 async with anyio.create_task_group() as results:
@@ -86,6 +86,10 @@ class Flow:
             finally:
                 rooms.activation.close()
                 rooms.retention.close()
+
+    async def _kept_up(self, run: Callable[[], Awaitable[None]]) -> None:
+        with stopping(self._drain):
+            await run()
 
     async def _passes(self, outcomes: MemoryObjectSendStream[Outcome]) -> None:
         await self._pass(self._rooms.manifest.run, outcomes)

@@ -1,6 +1,7 @@
 """What every worker does: take, handle, pass on; and where an item goes that can't be handled."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -121,7 +122,8 @@ async def work(
             except ItemError as error:
                 await door.failed(travelling, error)
             except TryAgain as error:
-                await door.again(travelling, error)
+                with stopping(drain):  # where the ledger can't keep the item
+                    await door.again(travelling, error)
             except StopRun as stop:
                 drain.begin(stop.exit_code, str(stop))
             except Draining:
@@ -130,6 +132,15 @@ async def work(
                 # an outcome may have been paid for; whoever receives outcomes outlives the workers
                 with anyio.CancelScope(shield=isinstance(handled, Outcome)):
                     await send.send(handled)
+
+
+@contextmanager
+def stopping(drain: Drain) -> Iterator[None]:
+    """``StopRun`` of the body begins the drain, and cuts off no call that is out."""
+    try:
+        yield
+    except StopRun as stop:
+        drain.begin(stop.exit_code, str(stop))
 
 
 def item_of(travelling: Travelling) -> Item:

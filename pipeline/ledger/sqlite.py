@@ -42,7 +42,9 @@ async def open_sqlite_ledger(
     if warning:
         warn(warning)
     try:
-        with closing(store.open_reader(path)) as reader:
+        with store.in_our_words(path):
+            opened = store.open_reader(path)
+        with closing(opened) as reader:
             ledger = SqliteLedger(path, connection, reader, endpoint=endpoint, key_hash=key_hash)
             async with ledger.committer.running():
                 yield ledger
@@ -54,14 +56,15 @@ async def open_sqlite_ledger(
 class SqliteIdentities:
     """Reads hashes on a connection of its own, for worker threads that must not wait for a commit."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
         self._connection = connection
         self._lock = threading.Lock()
 
     def known(self, locations: Sequence[str]) -> dict[str, tuple[FileIdentity, str, str]]:
         query = "SELECT size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 FROM identity WHERE location = ?"
         found = {}
-        with self._lock:
+        with self._lock, store.in_our_words(self._path):
             for location in locations:
                 row = self._connection.execute(query, (os.fsencode(location),)).fetchone()
                 if row:
@@ -81,7 +84,7 @@ class SqliteLedger:
         self._connection = connection
         self._connection_lock = threading.Lock()
         self._account = (endpoint, key_hash)
-        self.identities = SqliteIdentities(reader)
+        self.identities = SqliteIdentities(path, reader)
         self.committer = GroupCommit[Operation, Any](self._commit)
 
     def _commit(self, operations: Sequence[Operation]) -> list[Any]:

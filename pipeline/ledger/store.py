@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipeline.errors import StopForHuman
+from pipeline.whole import disk_trouble
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10.0
@@ -29,23 +30,25 @@ def open_store(path: Path) -> tuple[sqlite3.Connection, str | None]:
     It is a cache: one that is damaged or of another release is moved aside and begun anew, and the second value is a
     sentence about that.
     """
-    try:
-        return _open(path), None
-    except UnknownSchema:
-        reason = "was written by another release"
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise translated(error, path) from error
-        reason = "is damaged"
-    aside = _move_aside(path)
-    return _open(path), f"{path.name} {reason}: moved to {aside.name} and rebuilt from results.jsonl"
+    with in_our_words(path), disk_trouble(path):
+        try:
+            return _open(path), None
+        except UnknownSchema:
+            reason = "was written by another release"
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            reason = "is damaged"
+        aside = _move_aside(path)
+        return _open(path), f"{path.name} {reason}: moved to {aside.name} and rebuilt from results.jsonl"
 
 
 def close_store(connection: sqlite3.Connection) -> None:
     """Put everything into the one file, if that can be done now: the WAL is as good until the next time."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
+    with suppress(sqlite3.Error):
+        connection.close()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Counts what happens in a run and sums it up: summary.json, ``--json`` and the exit code."""
 
-import os
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.events import (
 )
 from pipeline.gemini.api import Route
 from pipeline.records import Status, Usage
+from pipeline.whole import replace_file
 
 ADMITTED_UNCHANGED = frozenset({"unchanged", "kept"})
 ADMITTED_FAILED_BEFORE = frozenset({"failed_before"})
@@ -139,6 +139,15 @@ class Counting:
             total_tokens=event.total_tokens,
         )
 
+    def correct(self, *, total: int, succeeded: int, left: int) -> None:
+        """Take in what a survey of all of SOURCE found: items, how many have a succeeded line, how many have none."""
+        items = self.items
+        items.total = max(items.total, total)
+        items.left = max(items.left, left)
+        items.unchanged = max(items.unchanged, succeeded - items.succeeded)
+        counted = items.succeeded + items.failed_now + items.blocked + items.unchanged + items.left
+        items.failed_before = max(0, items.total - counted)
+
     def exit_code(self) -> int:
         """The exit code of a run that nothing has stopped."""
         items = self.items
@@ -190,10 +199,5 @@ class Counting:
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write ``summary.json`` whole or not at all; blocking."""
-    temporary = path.with_suffix(".tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write ``summary.json`` whole or not at all; blocking. Raises ``OSError``."""
+    replace_file(path, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")

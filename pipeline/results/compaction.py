@@ -6,6 +6,7 @@ ledger that has not heard of the new file finds another inode and reads it.
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import CancelScope
@@ -15,6 +16,7 @@ from pipeline.errors import StopForHuman
 from pipeline.results import durable, results_file
 from pipeline.results.results_file import ResultsFile
 from pipeline.results.run_folder import RunFolder
+from pipeline.whole import check_length, trouble
 
 SUPERSEDED = "superseded.jsonl"
 
@@ -31,10 +33,16 @@ async def compact(folder: RunFolder, *, source_was_read: bool) -> bool:
             await folder.ledger.drop_wrong_rows(folder.opened_at_end)
         current = await folder.ledger.extents()
         superseded = gaps(current, folder.results.end)
-        if superseded:
+        if superseded and await _is_known_to_its_end(folder):
             await run_sync(_rewrite, folder.results, current, superseded)
             await folder.ledger.pack(folder.results.offset())
     return bool(superseded)
+
+
+async def _is_known_to_its_end(folder: RunFolder) -> bool:
+    """Whether the ledger has heard of every line: one that is behind would take current lines for replaced ones."""
+    known, now = await folder.ledger.taken_in(), folder.results.offset()
+    return known is not None and (known.inode, known.size_bytes) == (now.inode, now.size_bytes)
 
 
 def gaps(extents: Iterable[Extent], end: int) -> list[Extent]:
@@ -63,21 +71,28 @@ def _rewrite(results: ResultsFile, current: Sequence[Extent], superseded: Sequen
         results.replace_with(fd)
         durable.sync_folder(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        what = f"{results_file.no_room(error)} to compact {results.path} ({error.strerror})"
+        with suppress(OSError):  # the next run does it
+            temporary.unlink(missing_ok=True)
+        what = f"{trouble(error)} to compact {results.path} ({error.strerror})"
         raise StopForHuman(f"{what}: every result is there. See to the disk, then run again") from error
 
 
 def _append(results: ResultsFile, extents: Sequence[Extent], path: Path) -> None:
     fd = results_file.open_regular(path, os.O_APPEND)
+    end = os.fstat(fd).st_size
     try:
         _copy(results, extents, fd)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(fd, end)
+        raise
     finally:
         os.close(fd)
     durable.sync_folder(path.parent)
 
 
 def _copy(results: ResultsFile, extents: Sequence[Extent], fd: int) -> None:
+    length = os.fstat(fd).st_size + sum(end - start for start, end in extents)
     for start, end in extents:
         last = b""
         for chunk in results.read_range(start, end):
@@ -87,4 +102,5 @@ def _copy(results: ResultsFile, extents: Sequence[Extent], fd: int) -> None:
             raise StopForHuman(
                 f"The ledger does not agree with {results.path}: delete ledger.sqlite3 beside it, then run again"
             )
+    check_length(fd, length)
     durable.sync_data(fd)

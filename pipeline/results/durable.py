@@ -1,4 +1,4 @@
-"""Bytes that stay: writing all of them, and asking the disk itself to have them, on Linux and macOS."""
+"""Bytes that stay: asking the disk itself to have them, on Linux and macOS."""
 
 import errno
 import fcntl
@@ -7,19 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import whole
+
 CHUNK_BYTES = 256 * 1024  # what fits a processor's cache: measured best for scanning
 PRIVATE_FILE = 0o600
+write_all = whole.write_all
 OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``: ``os.write`` may take less, and on a nearly full disk it does."""
-    view = memoryview(data)
-    while view:
-        written = os.write(fd, view)
-        if written == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view = view[written:]
 
 
 def sync_data(fd: int) -> None:
@@ -43,7 +36,7 @@ def write_new_file(path: Path, data: bytes) -> None:
     """Make a private file that must not exist yet, durably."""
     fd = os.open(path, OPEN_FLAGS | os.O_EXCL, PRIVATE_FILE)
     try:
-        write_all(fd, data)
+        whole.append_whole(fd, data, 0)
         sync_data(fd)
     finally:
         os.close(fd)

@@ -3,7 +3,7 @@
 from anyio.to_thread import run_sync
 
 from pipeline.ledger.api import Mark, RunLedger
-from pipeline.results import durable, salvage
+from pipeline.results import salvage
 from pipeline.results.record import mark_of
 from pipeline.results.recovery import DamagedLine, Scan
 from pipeline.results.results_file import ResultsFile, damaged
@@ -55,6 +55,5 @@ async def _take_in_salvage(results: ResultsFile, ledger: RunLedger) -> bool:
             offset += len(line)
         await run_sync(results.append_salvaged, lines)
         await ledger.mark(marks, results.offset())
-        await run_sync(path.unlink)
-        await run_sync(durable.sync_folder, path.parent)  # back after a power cut, it would win over newer lines
+        await run_sync(salvage.let_go, path)
     return bool(files)

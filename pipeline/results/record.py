@@ -66,15 +66,30 @@ def mark_of(line: bytes, offset: int) -> Mark:
 
 def marks_of(block: bytes, offset: int) -> list[Mark]:
     r"""As ``mark_of`` for many lines at once, each ended by ``\n``; faster. Raises the same where any is no record."""
+    records = _DECODER.decode_lines(block)
+    if not _is_one_a_line(block, len(records)):
+        raise msgspec.DecodeError("an empty line, a record over several lines, or several on one")
     marks: list[Mark] = []
     start = 0
-    for known in _DECODER.decode_lines(block):
+    for known in records:
         end = block.index(b"\n", start) + 1
         marks.append(_mark(known, offset + start, end - start))
         start = end
-    if start != len(block):
-        raise msgspec.DecodeError("an empty line, or a record over several lines")
     return marks
+
+
+def _is_one_a_line(block: bytes, records: int) -> bool:
+    """Whether each line of ``block`` is one record: the decoder minds neither blank lines nor records joined on one.
+
+    Inside a record no ``{`` can follow a ``}``: where every line ends with one and begins with the other, every
+    line's end is a record's end too.
+    """
+    return (
+        block.startswith(b"{")
+        and block.endswith(b"}\n")
+        and block.count(b"\n") == records
+        and block.count(b"}\n{") == records - 1
+    )
 
 
 class _KnownMedia(msgspec.Struct, gc=False):

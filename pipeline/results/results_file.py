@@ -13,6 +13,7 @@ from pipeline.errors import RunLocked, StopForHuman
 from pipeline.ledger.api import Mark, Offset
 from pipeline.results import durable, salvage
 from pipeline.results.recovery import DamagedLine, Scan
+from pipeline.whole import append_whole, disk_trouble, trouble
 
 NAME = "results.jsonl"
 TAIL_BYTES_LIMIT = 64 * 1024 * 1024
@@ -28,6 +29,7 @@ class ResultsFile:
         self.path = folder / NAME
         self._stamp = stamp
         self._fd = open_locked(self.path)
+        self._failure: OSError | None = None
         self.end = os.fstat(self._fd).st_size
 
     def close(self) -> None:
@@ -79,34 +81,27 @@ class ResultsFile:
     def append(self, lines: Sequence[bytes]) -> None:
         """Return when the lines are durable. Otherwise keep them beside in ``salvage-*.jsonl`` and stop the run.
 
-        A failed sync is not tried again: after one, the system may call lost pages clean.
+        After one failure nothing more is written here: after a failed sync, the system may call lost pages clean.
         """
         data = b"".join(lines)
         try:
+            if self._failure:
+                raise self._failure
             self._append(data)
         except OSError as error:
+            self._failure = error
             raise self._given_up(data, error) from error
 
     def _append(self, data: bytes) -> None:
-        """Write after ``end`` and sync. A write that fails is cut off again, which works on a full disk too."""
-        try:
-            durable.write_all(self._fd, data)
-        except OSError:
-            with suppress(OSError):  # then the next run finds a torn tail and mends it
-                os.ftruncate(self._fd, self.end)
-            raise
+        """Write after ``end`` and sync."""
+        append_whole(self._fd, data, self.end)
         durable.sync_data(self._fd)
         self.end += len(data)
 
     def append_salvaged(self, lines: Sequence[bytes]) -> None:
         """As ``append``, for lines that are kept already."""
-        data = b"".join(lines)
-        try:
-            self._append(data)
-        except OSError as error:
-            raise StopForHuman(
-                f"{no_room(error)} for {self.path} ({error.strerror}): see to the disk, then run again"
-            ) from error
+        with disk_trouble(self.path):
+            self._append(b"".join(lines))
 
     def replace_with(self, fd: int) -> None:
         """``fd``, locked and whole, is now the file that the name means."""
@@ -119,21 +114,15 @@ class ResultsFile:
         return durable.read_range(self._fd, start, end)
 
     def _given_up(self, data: bytes, error: OSError) -> StopForHuman:
-        count = data.count(b"\n")
         try:
             kept_in = salvage.keep(self.path.parent, self._stamp(), data)
         except OSError:
-            kept = f"{count} answers could not be kept and will be asked for again"
+            kept = "answers since then could not be kept either and will be asked for again"
         else:
-            kept = f"{count} answers are kept in {kept_in.name} until the next run takes them in"
+            kept = f"answers since then are kept in {kept_in.parent} until the next run takes them in"
         return StopForHuman(
-            f"{no_room(error)} for {self.path} ({error.strerror}): {kept}. See to the disk, then run again"
+            f"{trouble(error)} for {self.path} ({error.strerror}): {kept}. See to the disk, then run again"
         )
-
-
-def no_room(error: OSError) -> str:
-    """The beginning of a sentence about a write that failed."""
-    return "No space left" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "Can't write safely"
 
 
 def temporary(folder: Path) -> Path:

@@ -11,13 +11,14 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from pipeline.clock import Clock
-from pipeline.errors import UsageError
+from pipeline.errors import StopForHuman, UsageError
 from pipeline.ledger.api import Identities, LedgerFactory, RunLedger
 from pipeline.results import results_file
 from pipeline.results.filesystem import why_locks_fail
 from pipeline.results.reconcile import reconcile
 from pipeline.results.results_file import ResultsFile
 from pipeline.spec import RunSpec
+from pipeline.whole import disk_trouble, is_no_room
 
 LOCK = "run.lock"
 LEDGER = "ledger.sqlite3"
@@ -36,6 +37,8 @@ class RunFolder:
         self.ledger = ledger
         self.opened_at_end = results.end
         """Where this run's own lines begin in results.jsonl."""
+        self.is_sound = True
+        """Whether every line that was to be committed is durable, and the ledger knows it."""
         self.recovered = False
         """Whether an earlier run left something to mend: a torn tail, salvaged lines, a ledger behind the file."""
 
@@ -61,11 +64,13 @@ async def open_run_folder(spec: RunSpec, *, open_ledger: LedgerFactory, clock: C
         lock = await run_sync(results_file.open_locked, path / LOCK)
         held.callback(os.close, lock)
         results = held.enter_context(closing(await run_sync(ResultsFile, path, stamp)))
-        results_file.temporary(path).unlink(missing_ok=True)
+        with disk_trouble(path):
+            results_file.temporary(path).unlink(missing_ok=True)
         async with open_ledger(path / LEDGER) as ledger:
             folder = RunFolder(path, results, ledger)
             await _check_source(folder, spec)
-            folder.recovered = await reconcile(results, ledger)
+            with disk_trouble(results.path):
+                folder.recovered = await reconcile(results, ledger)
             folder.opened_at_end = results.end
             await _check_backend(folder, spec)
             await ledger.learn(_SOURCE, spec.source_name, clock.now())
@@ -81,6 +86,8 @@ def prepare(path: Path) -> None:
     except FileExistsError as error:
         raise UsageError(f"{path} is a file: name a folder with --output") from error
     except OSError as error:
+        if is_no_room(error):
+            raise StopForHuman(f"No space left for {path}: free some, then run again") from error
         raise UsageError(f"Can't make the run folder {path} ({error.strerror}): name another with --output") from error
     if mode & stat.S_IWOTH:
         # A wrong choice of folder, not damage: hence exit 2.

@@ -11,7 +11,7 @@ from anyio import CancelScope, CapacityLimiter, EndOfStream, WouldBlock, get_can
 from anyio.streams.memory import MemoryObjectReceiveStream
 from anyio.to_thread import run_sync
 
-from pipeline.errors import StopForHuman
+from pipeline.errors import StopForHuman, StopRun
 from pipeline.events import ItemCommitted, Observer
 from pipeline.records import Outcome, ResultLine
 from pipeline.results.record import encode, line_of, mark_of
@@ -31,28 +31,54 @@ class ResultsRoom:
     """Commits outcomes: line durable, then ledger, then acknowledgement."""
 
     def __init__(
-        self, folder: RunFolder, *, backend: str, observer: Observer, on_committed: Callable[[Outcome], None]
+        self,
+        folder: RunFolder,
+        *,
+        backend: str,
+        observer: Observer,
+        on_committed: Callable[[Outcome], None],
+        on_stop: Callable[[StopRun], None] = lambda _stop: None,
     ) -> None:
+        """``on_stop`` hears of the first commit that fails, while outcomes may still come."""
+        self._folder = folder
         self._results = folder.results
         self._ledger = folder.ledger
         self._backend = backend
         self._observer = observer
         self._on_committed = on_committed
+        self._on_stop = on_stop
+        self._stop: StopRun | None = None
+        self._is_silent = False
         self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
 
     async def run(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> None:
-        """Commit until the stream ends. A commit that fails ends the run.
+        """Commit until the stream ends. Raises ``StopRun`` then, if a commit has failed.
 
-        When cancelled, what already waits is committed first: those answers were paid for.
+        What comes after that commit is salvaged, and what already waits when cancelled is committed: those answers
+        were paid for.
         """
         async with outcomes:
             try:
                 async for outcome in outcomes:
-                    await self._commit([self._entry(outcome), *self._waiting(outcomes)])
+                    await self._take([self._entry(outcome), *self._waiting(outcomes)])
             except get_cancelled_exc_class():
                 while batch := self._waiting(outcomes):
-                    await self._commit(batch)
+                    await self._take(batch)
                 raise
+        if self._stop:
+            raise self._stop
+
+    async def _take(self, batch: list[_Entry]) -> None:
+        """Commit. Once that has failed, a batch only gets as far as file and ledger let it; none is acknowledged."""
+        if self._is_silent:
+            return  # the disk has not answered for minutes: waiting for it again would only hold up the end
+        try:
+            await self._commit(batch)
+        except StopRun as stop:
+            if self._stop is None:
+                self._stop = stop
+                self._folder.is_sound = False
+                self._on_stop(stop)
 
     def _entry(self, outcome: Outcome) -> _Entry:
         line = line_of(outcome, self._backend)
@@ -82,6 +108,7 @@ class ResultsRoom:
                 start += len(data)
             await self._ledger.mark(marks, self._results.offset())
         if scope.cancelled_caught:
+            self._is_silent = True
             silence = f"no answer from the disk for {COMMIT_DEADLINE_SECONDS:g} s"
             raise StopForHuman(f"{self._results.path}: {silence}: see to it, then run again")
         for entry in batch:
