@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +65,25 @@ def manifest(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> Path:
 def error_of(line: Mapping[str, Any]) -> tuple[str, str]:
     """Stage and kind of a line's error."""
     return line["error"]["stage"], line["error"]["kind"]
+
+
+@contextmanager
+def started(source: Path, output: Path, *arguments: object, base_url: str) -> Iterator["subprocess.Popen[str]"]:
+    """``run --json`` going on; killed where the test ends before it."""
+    process = processes.start("run", source, "-o", output, "--json", "--base-url", base_url, *arguments)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until ``holds`` does; the test's own assertions speak where it never does."""
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 _MEASURED = """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.service import error_of, service, sparse_video
+from tests.faults.service import error_of, service, sparse_video, started, wait_until
 from tests.support import generated
-from tests.support.processes import Emulator, by_key, lines, run, start
+from tests.support.processes import by_key, lines, run
 from tests.support.proxy import Toxic, proxy
 
 SIZE = 24 * 1024 * 1024
@@ -41,13 +41,6 @@ def replace(path: Path) -> None:
     path.with_suffix(".new").rename(path)
 
 
-def wait_for_bytes(server: Emulator, count: int) -> None:
-    """Until the server has taken a chunk."""
-    until = time.monotonic() + 30
-    while server.ledger()["bytes_received"].get("upload_chunk", 0) < count and time.monotonic() < until:
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("change", [truncate, overwrite, overwrite_secretly, Path.unlink, replace])
 def test_a_change_while_uploading(tmp_path: Path, change: Callable[[Path], None]) -> None:
     """The item fails as source_changed within 5 s, or is answered about exactly the bytes that its line names."""
@@ -58,14 +51,12 @@ def test_a_change_while_uploading(tmp_path: Path, change: Callable[[Path], None]
         service(plan='[processing_seconds]\n"video/*" = 0.1') as server,
         proxy(server.base_url, slow) as way,
     ):
-        process = start(
-            "run", video.parent, "-o", tmp_path / "run", "--via", "files", "--json", "--base-url", way.base_url
-        )
-        wait_for_bytes(server, 8 * 1024 * 1024)
-        change(video)
-        began = time.monotonic()
-        _, stderr = process.communicate(timeout=60)
-        took = time.monotonic() - began
+        with started(video.parent, tmp_path / "run", "--via", "files", base_url=way.base_url) as process:
+            wait_until(lambda: server.ledger()["bytes_received"].get("upload_chunk", 0) >= SIZE // 3)
+            change(video)
+            began = time.monotonic()
+            _, stderr = process.communicate(timeout=60)
+            took = time.monotonic() - began
         [line] = lines(tmp_path / "run")
         if change in (Path.unlink, replace):  # the open file is still what it was
             assert process.returncode == 0, stderr
@@ -88,15 +79,11 @@ def test_inline_media_that_change_before_they_are_sent(tmp_path: Path) -> None:
     """While items wait for their turn their pictures are replaced or deleted: each fails, none is mixed up."""
     folder = generated.pictures(tmp_path / "media", 14)
     with service(plan="[latency]\ngenerate = 0.15") as server:
-        process = start(
-            "run", folder, "-o", tmp_path / "run", "--concurrency", 1, "--json", "--base-url", server.base_url
-        )
-        until = time.monotonic() + 30
-        while server.ledger()["paid_answers"] < 3 and time.monotonic() < until:
-            time.sleep(0.02)
-        (folder / "00012.png").write_bytes(generated.image("PNG", 999))
-        (folder / "00013.png").unlink()
-        _, stderr = process.communicate(timeout=60)
+        with started(folder, tmp_path / "run", "--concurrency", 1, base_url=server.base_url) as process:
+            wait_until(lambda: server.ledger()["paid_answers"] >= 3)
+            (folder / "00012.png").write_bytes(generated.image("PNG", 999))
+            (folder / "00013.png").unlink()
+            _, stderr = process.communicate(timeout=60)
         found = by_key(tmp_path / "run")
         paid = {item["media"][0] for item in server.ledger()["paid"]}
     assert process.returncode == 1, stderr

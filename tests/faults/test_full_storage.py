@@ -2,15 +2,14 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.service import fault, service
+from tests.faults.service import fault, service, started, wait_until
 from tests.support import generated
-from tests.support.processes import Emulator, by_key, pipeline, run, start
+from tests.support.processes import Emulator, by_key, pipeline, run
 
 MEGABYTE = 1_000_000
 SMALL = "[limits]\nproject_storage_bytes = 6000000"
@@ -103,12 +102,10 @@ def test_space_that_never_comes_ends_the_run_after_the_configured_wait(media: Pa
 def test_a_signal_while_files_are_freed_drains(media: Path, tmp_path: Path) -> None:
     """With ``keep = false`` a deletion that the drain meets is no bug: the exit code is the signal's."""
     with service(plan="[latency]\ngenerate = 0.2\nfiles = 0.3") as server:
-        arguments = ("--via", "files", "--set", "upload.keep=false", "--json", "--concurrency", 2)
-        process = start("run", media, "-o", tmp_path / "run", *arguments, "--base-url", server.base_url)
-        until = time.monotonic() + 30
-        while server.ledger()["paid_answers"] < 6 and time.monotonic() < until:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=30)
+        arguments = ("--via", "files", "--set", "upload.keep=false", "--concurrency", 2)
+        with started(media, tmp_path / "run", *arguments, base_url=server.base_url) as process:
+            wait_until(lambda: server.ledger()["paid_answers"] >= 6)
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=30)
         assert process.returncode == 143, stderr
         assert len(by_key(tmp_path / "run")) == server.ledger()["paid_answers"] < 20
