@@ -42,6 +42,10 @@ from pipeline.whole import trouble
 BODY_BUDGET_BYTES = 256 * 1024 * 1024
 """Bytes of all request bodies that are being built or sent."""
 
+SURVEY_SECONDS = 15.0
+SURVEY_DRAINING_SECONDS = 2.0
+"""How long counting the rest of SOURCE may take; a run that has been told to end has little time."""
+
 LOG = "run.log"
 
 
@@ -128,9 +132,12 @@ class _Run:
             await self._flow(rooms, ledger)
         manifest = rooms.manifest
         if manifest.read_to_end and not manifest.usable and not spec.source.is_folder:
-            self._drain.begin(ExitCode.USAGE, "not one row of the manifest can be used; its failed lines say why")
+            why = "its failed lines say why" if manifest.total else "it has no rows"
+            self._drain.begin(ExitCode.USAGE, f"not one row of the manifest can be used: {why}")
         removed = 0
         with stopping(self._drain):
+            if not manifest.read_to_end and folder.is_sound:
+                await self._survey(manifest)
             if folder.is_sound:
                 await compact(folder, source_was_read=manifest.read_to_end)
             if manifest.read_to_end:
@@ -138,6 +145,12 @@ class _Run:
         return self._sum_up(
             folder, in_doubt=sorted({*doubted_before, *await self._open_intents(folder)}), removed=removed
         )
+
+    async def _survey(self, manifest: ManifestRoom) -> None:
+        """Tell what is left of a SOURCE that was not read to its end, as far as there is time for it."""
+        with anyio.move_on_after(SURVEY_DRAINING_SECONDS if self._drain.begun else SURVEY_SECONDS):
+            if survey := await manifest.survey():
+                self._counting.correct(total=survey.total, succeeded=survey.succeeded, left=survey.left)
 
     async def _open_intents(self, folder: RunFolder) -> list[str]:
         """Also where the ledger has failed, for then they matter."""

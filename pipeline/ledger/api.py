@@ -15,6 +15,12 @@ import msgspec
 
 from pipeline.records import FileIdentity, Item, RemoteFile, Status
 
+SOURCE_TOTAL = "source_total"
+"""Name under which the number of SOURCE's items is learnt (``Ledger.learn``), once it is known."""
+
+SOURCE_NAME = "source"
+"""Name under which a run folder's SOURCE is learnt."""
+
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the ledger knows of the current line of a key."""

@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from pipeline.clock import Clock
 from pipeline.errors import StopForHuman
 from pipeline.events import ItemAdmitted, Observer, SourceRead, Warned
-from pipeline.ledger.api import Admission, Identities, Ledger
+from pipeline.ledger.api import SOURCE_TOTAL, Admission, Identities, Ledger
 from pipeline.ledger.api import Candidate as Seen
 from pipeline.limits import Limits
 from pipeline.manifest.assemble import Assembler
@@ -97,6 +97,7 @@ class ManifestRoom:
             if self._spool is not None:
                 os.close(self._spool)
         self.read_to_end = True
+        await self._ledger.learn(SOURCE_TOTAL, str(self.total), self._clock.now())
         if self._not_found:
             warning = f"{self._not_found:,} done items have media that can't be found now; their answers are kept"
             self._observer.notify(Warned(message=warning))
@@ -114,6 +115,7 @@ class ManifestRoom:
                 survey.take(admitted, emulated=self._selection.emulated)
         finally:
             entries.close()
+        await self._ledger.learn(SOURCE_TOTAL, str(survey.total), self._clock.now())
         return survey
 
     def _open(self) -> Source:

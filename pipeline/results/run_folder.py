@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 
 from pipeline.clock import Clock
 from pipeline.errors import StopForHuman, UsageError
-from pipeline.ledger.api import Identities, LedgerFactory, RunLedger
+from pipeline.ledger.api import SOURCE_NAME, Identities, LedgerFactory, RunLedger
 from pipeline.results import results_file
 from pipeline.results.filesystem import why_locks_fail
 from pipeline.results.reconcile import reconcile
@@ -24,7 +24,6 @@ LOCK = "run.lock"
 LEDGER = "ledger.sqlite3"
 SUMMARY = "summary.json"
 
-_SOURCE = "source"
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,7 +72,7 @@ async def open_run_folder(spec: RunSpec, *, open_ledger: LedgerFactory, clock: C
                 folder.recovered = await reconcile(results, ledger)
             folder.opened_at_end = results.end
             await _check_backend(folder, spec)
-            await ledger.learn(_SOURCE, spec.source_name, clock.now())
+            await ledger.learn(SOURCE_NAME, spec.source_name, clock.now())
             yield folder
 
 
@@ -99,7 +98,7 @@ def prepare(path: Path) -> None:
 
 async def _check_source(folder: RunFolder, spec: RunSpec) -> None:
     """Two sources of one name must not end up in one folder by accident; a folder named by the user is his choice."""
-    known = await folder.ledger.learnt(_SOURCE, _EVER) or await run_sync(_source_of_summary, folder.path / SUMMARY)
+    known = await folder.ledger.learnt(SOURCE_NAME, _EVER) or await run_sync(_source_of_summary, folder.path / SUMMARY)
     if spec.output_is_default and known not in (None, spec.source_name):
         raise UsageError(f"{folder.path} holds the results of {known}: name another run folder with --output")
 
