@@ -178,6 +178,20 @@ def status(run_folder: Path, *, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend what can be rebuilt; the damaged original is kept.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object on stdout.")
+def verify(run_folder: Path, *, repair: bool, as_json: bool) -> None:
+    """Check a run folder: every line whole, no key twice, the ledger in line with the results.
+
+    Exit codes: 0 all well or mended, 1 problems were found, 4 a run holds the folder, 5 it can't be mended.
+    """
+    from pipeline.commands.verify import verify_command
+
+    sys.exit(verify_command(run_folder, repair=repair, as_json=as_json))
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--plan", type=click.Path(path_type=Path), metavar="FILE", help="Latencies, quotas and faults (TOML).")
 def emulator(port: int, plan: Path | None) -> None:

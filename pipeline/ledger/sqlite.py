@@ -225,8 +225,7 @@ class SqliteLedger:
     # the run folder's side
 
     async def taken_in(self) -> Offset | None:
-        row = await self._do(lambda db: db.execute("SELECT inode, size_bytes, mtime_ns FROM taken_in").fetchone())
-        return Offset(inode=row[0], size_bytes=row[1], mtime_ns=row[2]) if row else None
+        return await self._do(store.taken_in)
 
     async def rebuild(self, marks: Iterable[Mark]) -> None:
         await run_sync(self._rebuild, marks)

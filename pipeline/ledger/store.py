@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipeline.errors import StopForHuman
+from pipeline.ledger.api import Offset
 from pipeline.whole import disk_trouble
 
 SCHEMA_VERSION = 2
@@ -89,10 +90,27 @@ def in_our_words(path: Path) -> Iterator[None]:
         raise translated(error, path) from error
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A second connection, which can't write."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+def open_reader(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+    """A second connection, which can't write; ``at_rest`` promises that nobody does, and leaves no file behind."""
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if at_rest else ''}"
     return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+
+
+def why_unusable(connection: sqlite3.Connection) -> str | None:
+    """What is wrong with the database of a reader, as the rest of a sentence about the file."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        return "was written by another release"
+    return None if _is_whole(connection) else "is damaged"
+
+
+def taken_in(connection: sqlite3.Connection) -> Offset | None:
+    """How much of which results.jsonl the ledger speaks of."""
+    row = connection.execute("SELECT inode, size_bytes, mtime_ns FROM taken_in").fetchone()
+    return Offset(inode=row[0], size_bytes=row[1], mtime_ns=row[2]) if row else None
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -136,7 +154,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(f"BEGIN;{_script('schema.sql')}PRAGMA user_version = {SCHEMA_VERSION:d};COMMIT;")
     elif version != SCHEMA_VERSION:
         raise UnknownSchema
-    elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    elif not _is_whole(connection):
         raise _damage()
     connection.executescript(_script("run_schema.sql"))
     connection.execute("UPDATE intent SET earlier = 1")
