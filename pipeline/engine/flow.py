@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.activation.stage import ActivationRoom
 from pipeline.clock import Clock
@@ -28,6 +28,9 @@ BUFFERED_ITEMS = 64
 
 ITEMS_WAITING_FOR_ACTIVE = 512
 """Items that may wait for their files at once: the size of the activation room."""
+
+ITEMS_WAITING_FOR_UPLOAD = 512
+"""Items that may wait for an upload at once while those that need none go past them."""
 
 ITEMS_PER_UPLOAD_LANE = 2
 """Items in the upload room for each file that travels: one travels while another claims its space."""
@@ -128,16 +131,20 @@ class Flow:
         outcomes: MemoryObjectSendStream[Outcome],
         worker: Callable[..., Coroutine[Any, Any, None]],
     ) -> None:
-        items, uploading = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
+        items, arriving = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
+        travelling, uploading = anyio.create_memory_object_stream[Item](ITEMS_WAITING_FOR_UPLOAD)
+        there, passing = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
         uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
         async with self._rooms.upload as upload, anyio.create_task_group() as intake:
             async with activating:
                 for _ in range(ITEMS_WAITING_FOR_ACTIVE):
                     intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
-            async with uploading, uploaded:
-                for _ in range(self._upload_workers):
-                    fork = PastActivation(ready.clone(), uploaded.clone())
-                    intake.start_soon(worker, uploading.clone(), upload.handle, fork)
+            async with uploading, passing, uploaded:
+                for lane in (uploading, passing):
+                    for _ in range(self._upload_workers):
+                        fork = PastActivation(ready.clone(), uploaded.clone())
+                        intake.start_soon(worker, lane.clone(), upload.handle, fork)
+            intake.start_soon(_part, arriving, upload.must_wait, travelling, there)
             async with items:
                 await self._fed(feed, items, outcomes)
 
@@ -148,6 +155,18 @@ class Flow:
             await feed(items, outcomes)
         except (StopRun, UsageError) as stop:
             self._drain.begin(stop.exit_code, str(stop))
+
+
+async def _part(
+    arriving: MemoryObjectReceiveStream[Item],
+    must_wait: Callable[[Item], bool],
+    travelling: MemoryObjectSendStream[Item],
+    there: MemoryObjectSendStream[Item],
+) -> None:
+    """Uploads may be down while generation is well: items that need none don't stand in their queue."""
+    async with arriving, travelling, there:
+        async for item in arriving:
+            await (travelling if must_wait(item) else there).send(item)
 
 
 class PastActivation:

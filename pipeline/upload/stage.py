@@ -96,10 +96,16 @@ class UploadRoom:
         """Take ``item`` on. Raises ``ItemError``, ``StopRun``."""
         await self._check_model(item.model)
         started_at = self._clock.now()
-        way = travel(item, via=self._spec.via, inline_max_bytes=self._spec.inline_max_bytes, limits=self._limits)
-        files = await self._place(item) if way is Travel.FILES else {}
+        files = await self._place(item) if self._way(item) is Travel.FILES else {}
         parts = tuple(Placed(media=media, file=files.get(media.content)) for media in item.media)
         return Uploaded(item=item, parts=parts, started_at=started_at)
+
+    def must_wait(self, item: Item) -> bool:
+        """Whether ``item`` has media that must be uploaded first."""
+        return self._way(item) is Travel.FILES and not all(self._storage.known(m.content) for m in item.media)
+
+    def _way(self, item: Item) -> Travel:
+        return travel(item, via=self._spec.via, inline_max_bytes=self._spec.inline_max_bytes, limits=self._limits)
 
     async def _place(self, item: Item) -> dict[Content, RemoteFile]:
         check_storage(item, self._limits)
