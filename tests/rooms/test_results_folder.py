@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ import pytest
 from pipeline.clock import SystemClock
 from pipeline.errors import ExitCode, Failure, RunLocked, StopForHuman, UsageError
 from pipeline.events import Event, ItemCommitted
-from pipeline.ledger.api import Candidate, Intent
+from pipeline.ledger.api import Candidate, Intent, Offset
+from pipeline.ledger.memory import MemoryLedger
 from pipeline.ledger.peek import open_intents
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.records import Answer, Item, Outcome, Status, Usage
@@ -27,6 +28,7 @@ from pipeline.results import compaction, durable
 from pipeline.results.compaction import compact, gaps
 from pipeline.results.filesystem import bad_mount
 from pipeline.results.reading import standing
+from pipeline.results.record import mark_of
 from pipeline.results.run_folder import RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
 from pipeline.spec import RunSpec, Selection, SourceSpec
@@ -142,16 +144,22 @@ async def test_nothing_is_acknowledged_before_it_is_synced(tmp_path: Path, monke
         assert seen == [(tmp_path / "run/results.jsonl").stat().st_size]
 
 
-async def test_a_torn_tail_at_every_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ledger_knows", ["nothing", "the first line"])
+async def test_a_torn_tail_at_every_byte(tmp_path: Path, ledger_knows: str) -> None:
     """Cut anywhere in the last record, also inside a character: the earlier line stays, the cut one is redone once."""
     path = tmp_path / "run"
     text = "h\u00e9llo \U0001f600"
     await run(path, outcome("a"), outcome("b", text))
     whole = (path / "results.jsonl").read_bytes()
     start = whole.index(b"\n") + 1
+    spec = RunSpec(output=path, source_name="/photos", source=SourceSpec(path=None))
     for cut in range(start, len(whole)):
         (path / "results.jsonl").write_bytes(whole[:cut])
-        async with opened(path) as folder:
+        ledger = MemoryLedger()
+        if ledger_knows == "the first line":
+            inode = (path / "results.jsonl").stat().st_ino
+            await ledger.mark([mark_of(whole[: start - 1], 0)], Offset(inode=inode, size_bytes=start, mtime_ns=0))
+        async with open_run_folder(spec, open_ledger=lambda _: nullcontext(ledger), clock=SystemClock()) as folder:  # noqa: B023
             is_whole = cut == len(whole) - 1
             assert await known(folder, "a", "b") == [True, is_whole]
             if not is_whole:
