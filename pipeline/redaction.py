@@ -2,9 +2,11 @@
 
 import base64
 import json
+import re
 from urllib.parse import quote
 
 REDACTED = "[key]"
+_PERCENT = re.compile("%[0-9A-F]{2}")
 SECRET_CHARACTERS = 8
 """Anything shorter would be cut out of words that are no secret."""
 
@@ -33,7 +35,8 @@ class Redaction:
 def written_forms(secret: str) -> set[str]:
     """``secret`` as it is, in a URL, in JSON, and in base64 wherever in the encoded bytes it stands."""
     raw = secret.encode("utf-8", "surrogateescape")
-    forms = {secret, quote(raw, safe=""), json.dumps(secret)[1:-1]}
+    forms = {secret, quote(raw, safe=""), quote(raw, safe="/"), json.dumps(secret)[1:-1]}
+    forms |= {_PERCENT.sub(lambda found: found[0].lower(), form) for form in forms}
     for before in range(3):
         # characters that also hold bits of the neighbours are left out
         first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from zlib import crc32
 
 import msgspec
 
@@ -23,6 +25,7 @@ from pipeline.results.recovery import DamagedLine, Scan
 from tests.support.builders import NOW, item
 
 CORPUS = Path(__file__).parent / "corpus"
+STATUSES = (200, 302, 400, 403, 404, 429, 503)
 NOWHERE = Path("/nonexistent")
 PLAIN = item("plain")
 WITH_JSON = item("json", generation={"responseMimeType": "application/json"})
@@ -38,7 +41,7 @@ def duration(data: bytes) -> None:
 
 
 def error_body(data: bytes) -> None:
-    """An error reply: a short printable message, and one row of the table for each route and status."""
+    """An error reply: a short printable message, and a row of the table for whichever route and status."""
     error = decode_error(data)
     assert error.message.isprintable()
     assert len(error.message) <= 1000
@@ -47,12 +50,12 @@ def error_body(data: bytes) -> None:
         "location": data[:99].decode("utf-8", "surrogateescape"),
     }
     headers |= {"x-goog-upload-size-received": data[:50].decode("latin-1")}
-    for route in Route:
-        for status in (200, 302, 400, 403, 404, 429, 503):
-            reply = Reply(status=status, headers=headers, body=data)
-            verdict = classify(route, reply)
-            assert verdict.rule
-            assert verdict.message.isprintable()
+    chance = Random(crc32(data))
+    for route in chance.sample(list(Route), 2):
+        reply = Reply(status=chance.choice(STATUSES), headers=headers, body=data)
+        verdict = classify(route, reply)
+        assert verdict.rule
+        assert verdict.message.isprintable()
     read_standing(Reply(status=200, headers=headers, body=data))
     assert chunk_bytes(headers["location"]) > 0
     decode_file(decode_json(data))
