@@ -168,10 +168,10 @@ def deadline(run: RunSection, now: datetime) -> datetime | None:
             at = time.fromisoformat(run.deadline)
         except ValueError as error:
             raise UsageError(f"the deadline is a local time like 06:30, not {run.deadline!r}") from error
-        naive = datetime.combine(now.date(), at.replace(tzinfo=None))
-        if naive <= now.replace(tzinfo=None):
-            naive += timedelta(days=1)
-        moments.append(naive.astimezone())  # local time with that day's offset: days that change the clock count
+        today = datetime.combine(now.date(), at.replace(tzinfo=None))
+        # local time with that day's offset; in the night that an hour comes twice the next of the two counts
+        shown = ((today + timedelta(days=day)).replace(fold=fold).astimezone() for day in (0, 1) for fold in (0, 1))
+        moments.append(min(moment for moment in shown if moment > now))
     if run.max_time_seconds is not None:
         moments.append(now + timedelta(seconds=run.max_time_seconds))
     return min(moments, default=None)
