@@ -1,0 +1,125 @@
+"""Night after night over the same folder: whatever ended a night, the next does what is left, and nothing twice."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.service import error_of, fault, follow, manifest, service, started, wait_until
+from tests.support import generated
+from tests.support.processes import by_key, lines, run
+
+CALM = "[latency]\ngenerate = 0.1"
+DAY = {"advance_seconds": 24 * 3600}
+AT_ONCE = 4
+
+
+def test_five_nights_add_up(tmp_path: Path) -> None:
+    """Quota, SIGTERM, kill -9, an end, a changed prompt: paid = items + what the kill doubled + asked anew."""
+    folder, output = tmp_path / "media", tmp_path / "run"
+    with service(plan=CALM + "\n[[quota]]\nrequests_per_day = 8\nfree_tier = true") as server:
+        url = server.base_url
+
+        def paid() -> int:
+            return int(server.ledger()["paid_answers"])
+
+        generated.pictures(folder, 16)
+        first = run(folder, output, "--concurrency", AT_ONCE, base_url=url)
+        assert (first.exit_code, paid(), len(by_key(output))) == (3, 8, 8), first.stderr
+
+        server.call("clock", DAY)
+        follow(server, plan=CALM)
+        generated.pictures(folder, 32)
+        with started(folder, output, "--concurrency", AT_ONCE, base_url=url) as second:
+            wait_until(lambda: paid() >= 16)
+            second.send_signal(signal.SIGTERM)
+            second.communicate(timeout=30)
+        assert second.returncode == 143
+        assert 16 <= paid() == len(by_key(output)) < 32
+
+        server.call("clock", DAY)
+        generated.pictures(folder, 48)
+        with started(folder, output, "--concurrency", AT_ONCE, base_url=url) as third:
+            wait_until(lambda: paid() >= 36)
+            third.kill()
+            third.communicate()
+        kept = {line["key"] for line in lines(output)}
+        assert 32 <= len(kept) < 48
+
+        server.call("clock", DAY)
+        fourth = run(folder, output, "--concurrency", AT_ONCE, base_url=url)
+        assert (fourth.exit_code, len(by_key(output))) == (0, 48), fourth.stderr
+        twice = sum(answers - 1 for answers in server.ledger()["paid_by_item"].values())
+        doubted = fourth.summary["in_doubt"]
+        assert twice <= len(doubted) <= AT_ONCE
+        assert not kept & set(doubted)
+        assert paid() == 48 + twice
+
+        server.call("clock", DAY)
+        fifth = run(folder, output, "-p", "And now?", base_url=url)
+        assert (fifth.exit_code, fifth.summary["requests"]) == (0, 48), fifth.stderr
+        assert paid() == 48 + twice + 48
+        assert all("And now?" in line["text"] for line in by_key(output).values())
+
+        calls = server.ledger()["calls_total"]
+        last = run(folder, output, "-p", "And now?", base_url=url)
+        assert (last.exit_code, last.summary["items"]["unchanged"]) == (0, 48)
+        assert server.ledger()["calls_total"] == calls
+        assert last.seconds < 5
+
+
+def test_an_item_lost_to_ambiguous_faults_three_nights_in_a_row_is_given_up(tmp_path: Path) -> None:
+    """Each night may have paid for it: after the third only ``--retry-failed`` sends it again."""
+    rows = manifest(tmp_path / "rows.jsonl", {"doomed": {}, "fine": {}})
+    settings = ("--set", "generation.attempts=1")
+    with service(fault("reset_after", route="generate", match="doomed")) as server:
+        for night in (1, 2, 3):
+            ended = run(rows, tmp_path / "run", *settings, base_url=server.base_url)
+            assert ended.exit_code == 1, ended.stderr
+            line = by_key(tmp_path / "run")["doomed"]
+            assert error_of(line) == ("generation", "network")
+            assert line["error"]["retryable"] == (night < 3)
+        before = server.ledger()["calls_total"]
+        fourth = run(rows, tmp_path / "run", *settings, base_url=server.base_url)
+        assert (fourth.exit_code, fourth.summary["items"]["failed_before"]) == (1, 1)
+        assert server.ledger()["calls_total"] == before
+        follow(server)
+        fifth = run(rows, tmp_path / "run", "--retry-failed", *settings, base_url=server.base_url)
+        assert (fifth.exit_code, fifth.summary["requests"]) == (0, 1), fifth.stderr
+
+
+def test_faults_that_bill_nothing_never_make_a_failure_permanent(tmp_path: Path) -> None:
+    """Four nights of 503 for one item, and the fifth answers it."""
+    rows = manifest(tmp_path / "rows.jsonl", {"unlucky": {}, "fine": {}})
+    with service(fault("503", route="generate", match="unlucky")) as server:
+        for _ in range(4):
+            ended = run(rows, tmp_path / "run", "--set", "generation.attempts=1", base_url=server.base_url)
+            assert ended.exit_code == 1, ended.stderr
+        follow(server)
+        assert run(rows, tmp_path / "run", base_url=server.base_url).exit_code == 0
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_items_in_doubt_are_held_or_sent_again(tmp_path: Path, hold: bool) -> None:
+    """After a kill with calls out: ``hold`` gives those items a failed line and pays nothing, ``retry`` asks again."""
+    rows = manifest(tmp_path / "rows.jsonl", {f"row {number:02d}": {} for number in range(20)})
+    with service(fault("hang", route="generate", after=8)) as server:
+        with started(rows, tmp_path / "run", "--concurrency", 3, base_url=server.base_url) as process:
+            wait_until(lambda: server.ledger()["in_flight"] == 3 and len(lines(tmp_path / "run")) == 8)
+            process.kill()
+            process.communicate()
+        follow(server)
+        settings = ("--set", "run.in_doubt=hold") if hold else ()
+        ended = run(rows, tmp_path / "run", *settings, base_url=server.base_url)
+        assert len(ended.summary["in_doubt"]) == 3
+        found = by_key(tmp_path / "run")
+        if not hold:
+            assert ended.exit_code == 0, ended.stderr
+            return
+        assert ended.exit_code == 1, ended.stderr
+        assert ended.summary["errors"] == {"in_doubt": 3}
+        held = {key for key, line in found.items() if line["status"] == "failed"}
+        assert held == set(ended.summary["in_doubt"])
+        assert {error_of(found[key]) for key in held} == {("generation", "in_doubt")}
+        again = run(rows, tmp_path / "run", *settings, "--retry-failed", base_url=server.base_url)
+        assert (again.exit_code, again.summary["requests"]) == (0, 3), again.stderr
