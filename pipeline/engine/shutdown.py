@@ -41,9 +41,13 @@ class Shutdown:
         deadline = self._spec.deadline
         if deadline is None:
             return
-        await self._sleep_until(-self._spec.grace_seconds)
         local = deadline.astimezone().strftime("%H:%M:%S")
-        self._drain.begin(ExitCode.STOPPED_EARLY, f"the deadline {local} is near; run again to go on")
+        reason = f"the deadline {local} is near; run again to go on"
+        if (deadline - self._clock.now()).total_seconds() <= self._spec.grace_seconds:
+            grace = f"{self._spec.grace_seconds:g} s"
+            reason = f"the deadline {local} is nearer than the grace of {grace}: nothing was sent; lower --grace"
+        await self._sleep_until(-self._spec.grace_seconds)
+        self._drain.begin(ExitCode.STOPPED_EARLY, reason)
         await self._sleep_until(-self.closing_seconds)
         self._stop_now()
 

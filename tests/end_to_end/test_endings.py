@@ -96,6 +96,7 @@ def test_a_deadline_within_the_grace_starts_nothing(media: Path, tmp_path: Path)
         ended = run(media, tmp_path / "run", "--max-time", "5s", base_url=server.base_url)
         assert ended.exit_code == 3
         assert server.ledger()["calls"].get("generate", {}) == {}
+    assert "--grace" in ended.summary["reason"]
 
 
 def test_a_folder_is_held_by_one_run(media: Path, tmp_path: Path) -> None:
