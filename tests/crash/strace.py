@@ -30,14 +30,16 @@ def tracing_allowed() -> None:
         pytest.skip(f"needs strace and the right to trace: {why}")
 
 
-def traced(options: Sequence[str], *program: object, timeout: float = 300) -> "subprocess.CompletedProcess[bytes]":
+def traced(
+    options: Sequence[str], *program: object, key: str | None = None, timeout: float = 300
+) -> "subprocess.CompletedProcess[bytes]":
     """``python`` with the arguments ``program`` under strace, its threads and children included."""
     return subprocess.run(
         ["strace", "-f", "-qq", *options, sys.executable, *map(str, program)],
         check=False,
         capture_output=True,
         cwd=ROOT,
-        env=environment(None),
+        env=environment(key),
         timeout=timeout,
     )
 
