@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import click
 
+from pipeline.commands.tell import tell
 from pipeline.emulator import Plan, load_plan
 from pipeline.emulator.serve import serve
 from pipeline.errors import UsageError
@@ -28,6 +28,6 @@ def emulator_command(port: int, plan_file: Path | None) -> None:
 
 def announce(base_url: str) -> None:
     """Say where it listens: the address on stdout for scripts, the hint on stderr for people."""
-    click.echo(f"emulator listening on {base_url}")
+    tell(f"emulator listening on {base_url}")
     hint = f"try: GEMINI_API_KEY=any pipeline run FOLDER --base-url {base_url} -o RUN   (Ctrl-C ends it)"
-    click.echo(hint, err=True)
+    tell(hint, err=True)

@@ -9,16 +9,14 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import click
-import msgspec
 
+from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import open_files
 from pipeline.config import endpoint, environment, required_key
 from pipeline.errors import Failure, ItemError, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
 from pipeline.media.identify import identify
-from pipeline.plain_text import printable, printable_json
 from pipeline.records import Json, Media, RemoteFile
 from pipeline.settings import CommandLine, read
 
@@ -52,7 +50,7 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
             result = await act(argument)
         except (ItemError, TryAgain) as error:
             well = False
-            click.echo(printable(f"pipeline: {argument}: {error.failure.message}"), err=True)
+            tell(f"pipeline: {argument}: {error.failure.message}", err=True)
         else:
             if show:
                 show(result)
@@ -104,12 +102,12 @@ def show_text(file: RemoteFile) -> None:
     expires = local(file.expires_at)
     label = file.display_name or ""
     line = f"{file.name:<26} {file.state:<10} {file.mime_type:<12} {file.size_bytes:>12}  until {expires}  {label}"
-    click.echo(printable(line))
+    tell(line)
 
 
 def show_json(file: RemoteFile) -> None:
     """One JSON object a line."""
-    click.echo(printable_json(msgspec.json.encode(file).decode()))
+    tell_json(file)
 
 
 def local(moment: datetime | None) -> str:

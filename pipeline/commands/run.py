@@ -7,14 +7,13 @@ from importlib.util import find_spec
 from typing import Final
 
 import anyio
-import click
 import msgspec
 
+from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import run
 from pipeline.config import api_key, environment, required_key, run_spec
 from pipeline.errors import ExitCode
 from pipeline.events import Observer
-from pipeline.plain_text import printable, printable_json
 from pipeline.report.progress import Progress
 from pipeline.report.summary import Summary
 from pipeline.settings import CommandLine
@@ -40,11 +39,11 @@ def run_command(line: CommandLine, *, as_json: bool) -> int:
         summary = anyio.run(_run, spec, key, [progress], backend_options={"use_uvloop": has_uvloop()})
     if not spec.quiet:
         for sentence in sentences(summary):
-            click.echo(printable(sentence), err=True)
+            tell(sentence, err=True)
     elif summary.exit_code not in (ExitCode.OK, ExitCode.SOME_FAILED):
-        click.echo(printable(f"pipeline: {summary.reason}"), err=True)
+        tell(f"pipeline: {summary.reason}", err=True)
     if as_json:
-        click.echo(printable_json(msgspec.json.encode(summary).decode()))
+        tell_json(summary)
     return summary.exit_code
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 
+from pipeline.commands.tell import tell, tell_json
 from pipeline.errors import UsageError
 from pipeline.ledger.peek import open_intents
-from pipeline.plain_text import printable, printable_json
+from pipeline.plain_text import printable
 from pipeline.report.summary import Summary
 from pipeline.results.reading import Standing, standing
 from pipeline.results.run_folder import SUMMARY
@@ -21,10 +21,10 @@ def status_command(run_folder: Path, *, as_json: bool) -> None:
     stands = standing(run_folder, open_intents=open_intents)
     last = last_summary(run_folder)
     if as_json:
-        click.echo(printable_json(msgspec.json.encode(as_object(run_folder, stands, last)).decode()))
+        tell_json(as_object(run_folder, stands, last))
         return
     for sentence in sentences(run_folder, stands, last):
-        click.echo(printable(sentence))
+        tell(sentence)
 
 
 def last_summary(run_folder: Path) -> Summary | None:

@@ -1,6 +1,5 @@
 """``pipeline verify``: is every line whole, no key there twice, the ledger in line; and ``--repair``."""
 
-import sys
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import click
 import msgspec
 
+from pipeline.commands.tell import tell, tell_json
 from pipeline.errors import ExitCode, UsageError
 from pipeline.ledger import peek
 from pipeline.ledger.api import RunLedger
@@ -39,11 +38,10 @@ def verify_command(run_folder: Path, *, repair: bool, as_json: bool) -> int:
         raise UsageError(f"there is no run folder {run_folder}: `pipeline run SOURCE -o {run_folder}` makes one")
     report = anyio.run(_verify, run_folder, repair)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-        sys.stdout.flush()
+        tell_json(report)
     else:
         for sentence in sentences(report):
-            click.echo(sentence)
+            tell(sentence)
     return report.exit_code
 
 

@@ -111,6 +111,12 @@ def row_csv(data: bytes) -> None:
 _GOOD = encode(line_of(Outcome(subject=PLAIN, status=Status.BLOCKED, started_at=NOW, finished_at=NOW), "gemini"))
 
 
+class Keyed(msgspec.Struct):
+    """All of a line that its mark must agree with."""
+
+    key: str
+
+
 def tail(data: bytes) -> None:
     """results.jsonl as anything may have left it: whole lines are known, a bad end is told, a bad middle is refused."""
     for content in (data, _GOOD + data, _GOOD + data + _GOOD):
@@ -122,9 +128,10 @@ def tail(data: bytes) -> None:
         assert scan.good_end <= len(content)
         assert content[: scan.good_end].count(b"\n") == len(marks)
         assert sum(mark.size_bytes for mark in marks) == scan.good_end
-        assert [json.loads(content[mark.offset :][: mark.size_bytes])["key"] for mark in marks] == [
-            m.key for m in marks
-        ]
+        for mark in marks:
+            line = content[mark.offset :][: mark.size_bytes]
+            assert line.count(b"\n") == 1
+            assert msgspec.json.decode(line, type=Keyed).key == mark.key
         assert scan.unterminated is None or not content.endswith(b"\n")
 
 

@@ -629,10 +629,11 @@ def test_a_folder_open_to_all_is_refused(media: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b'{"source": "\xff"}', b"[" * 100_000])
-def test_a_damaged_summary_is_no_bug(media: Path, tmp_path: Path, content: bytes) -> None:
-    """``status`` and the next run do without it."""
+def test_a_damaged_summary_is_no_bug(tmp_path: Path, content: bytes) -> None:
+    """``status`` does without it."""
     (tmp_path / "run").mkdir(mode=0o700)
     (tmp_path / "run" / "summary.json").write_bytes(content)
+    (tmp_path / "run" / "results.jsonl").touch(0o600)
     told = pipeline("status", tmp_path / "run")
     check(told)
     assert told.exit_code == 0

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import re
 import unicodedata
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline import json_schema
 from pipeline.commands.run import sentences
+from pipeline.commands.tell import tell
 from pipeline.events import DrainBegan, GateClosed, Warned
 from pipeline.plain_text import printable, printable_json, printable_lines
 from pipeline.redaction import Redaction
@@ -78,6 +81,13 @@ def test_progress_shows_no_control_character() -> None:
     progress.notify(DrainBegan(reason=ESCAPES))
     assert len(stream.getvalue().splitlines()) == 3
     assert not COMMANDS_TERMINAL.search(stream.getvalue())
+
+
+def test_commands_print_in_one_place() -> None:
+    """What is printed elsewhere would not be made printable."""
+    printing = re.compile(r"click\.s?echo|\bprint\(|sys\.std(out|err)\b")
+    commands = Path(tell.__code__.co_filename).parent
+    assert [path.name for path in commands.glob("*.py") if printing.search(path.read_text("utf-8"))] == ["tell.py"]
 
 
 def test_the_sentences_of_a_summary_can_be_shown() -> None:
