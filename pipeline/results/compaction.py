@@ -29,11 +29,13 @@ async def compact(folder: RunFolder, *, source_was_read: bool) -> bool:
     Where SOURCE was read to its end, lines of wrong rows that this run did not meet again go as well.
     """
     with CancelScope(shield=True):
+        if not await _is_known_to_its_end(folder):
+            return False
         if source_was_read:
             await folder.ledger.drop_wrong_rows(folder.opened_at_end)
         current = await folder.ledger.extents()
         superseded = gaps(current, folder.results.end)
-        if superseded and await _is_known_to_its_end(folder):
+        if superseded:
             await run_sync(_rewrite, folder.results, current, superseded)
             await folder.ledger.pack(folder.results.offset())
     return bool(superseded)

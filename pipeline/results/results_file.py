@@ -38,7 +38,8 @@ class ResultsFile:
 
     def offset(self) -> Offset:
         """The file as it is now, for the ledger."""
-        status = os.fstat(self._fd)
+        with disk_trouble(self.path):
+            status = os.fstat(self._fd)
         return Offset(inode=status.st_ino, size_bytes=self.end, mtime_ns=status.st_mtime_ns)
 
     def durable_end(self, offset: Offset | None) -> int:

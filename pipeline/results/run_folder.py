@@ -60,10 +60,10 @@ async def open_run_folder(spec: RunSpec, *, open_ledger: LedgerFactory, clock: C
 
     await run_sync(prepare, path)
     with ExitStack() as held:
-        lock = await run_sync(results_file.open_locked, path / LOCK)
-        held.callback(os.close, lock)
-        results = held.enter_context(closing(await run_sync(ResultsFile, path, stamp)))
-        with disk_trouble(path):
+        with disk_trouble(path / results_file.NAME):
+            lock = await run_sync(results_file.open_locked, path / LOCK)
+            held.callback(os.close, lock)
+            results = held.enter_context(closing(await run_sync(ResultsFile, path, stamp)))
             results_file.temporary(path).unlink(missing_ok=True)
         async with open_ledger(path / LEDGER) as ledger:
             folder = RunFolder(path, results, ledger)
