@@ -1,7 +1,9 @@
 """The project's file storage is full: by this run, which makes room, or by others, whose files are not touched."""
 
+import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.faults.service import fault, service, started, wait_until
 from tests.support import generated
-from tests.support.processes import Emulator, by_key, pipeline, run
+from tests.support.processes import KEY, Emulator, by_key, run
 
 MEGABYTE = 1_000_000
 SMALL = "[limits]\nproject_storage_bytes = 6000000"
@@ -33,6 +35,24 @@ def megabytes(folder: Path, count: int) -> Path:
 def deleted(server: Emulator) -> set[str]:
     """The names of the files whose deletion was asked for."""
     return {call["path"].rpartition("/")[2] for call in server.calls() if call["route"] == "file_delete"}
+
+
+def upload_by_another(server: Emulator, path: Path) -> str:
+    """Another client that has the same key uploads a file; returns the file's name."""
+    parts = (
+        b'Content-Type: application/json\r\n\r\n{"file": {}}',
+        b"Content-Type: image/jpeg\r\n\r\n" + path.read_bytes(),
+    )
+    headers = {
+        "x-goog-api-key": KEY,
+        "X-Goog-Upload-Protocol": "multipart",
+        "Content-Type": "multipart/related; boundary=another-client",
+    }
+    body = b"".join(b"--another-client\r\n" + part + b"\r\n" for part in parts) + b"--another-client--\r\n"
+    request = urllib.request.Request(f"{server.base_url}/upload/v1beta/files", data=body, headers=headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+        name: str = json.load(reply)["file"]["name"]
+    return name.rpartition("/")[2]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--set", "upload.keep=false")])
@@ -61,9 +81,8 @@ def test_storage_filled_by_others_ends_the_run_at_once(media: Path, tmp_path: Pa
     """Another client of the same key holds it all: exit 3 with the way out, and none of its files is deleted."""
     theirs = megabytes(tmp_path / "theirs", 6)
     with service(plan=SMALL) as server:
-        for path in sorted(theirs.iterdir()):
-            uploaded = pipeline("files", "upload", path, "--json", "--base-url", server.base_url)
-            assert uploaded.exit_code == 0, uploaded.stderr
+        for path in theirs.iterdir():
+            upload_by_another(server, path)
         ended = run(media, tmp_path / "run", "--via", "files", base_url=server.base_url)
         assert ended.exit_code == 3, ended.stderr
         assert ended.seconds < 8
@@ -78,10 +97,7 @@ def test_storage_filled_by_others_in_part_is_shared(media: Path, tmp_path: Path)
     """Four of six megabytes are another's: the run goes through the other two, deleting only what it uploaded."""
     theirs = megabytes(tmp_path / "theirs", 4)
     with service(plan=SMALL) as server:
-        names = set()
-        for path in sorted(theirs.iterdir()):
-            uploaded = pipeline("files", "upload", path, "--json", "--base-url", server.base_url)
-            names.add(uploaded.summary["name"].rpartition("/")[2])
+        names = {upload_by_another(server, path) for path in theirs.iterdir()}
         ended = run(media, tmp_path / "run", "--via", "files", base_url=server.base_url)
         assert ended.exit_code == 0, ended.stderr
         assert deleted(server)

@@ -20,10 +20,10 @@ def test_an_outage_of_everything_fails_no_item(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kind", ["503", "reset_before", "html_200"])
+@pytest.mark.parametrize("kind", ["503", "reset_before"])
 def test_a_longer_outage_of_everything_fails_no_item(tmp_path: Path, kind: str) -> None:
     """The same over 20 s."""
-    outage(tmp_path, kind, seconds=20.0 if kind != "html_200" else 2.0)
+    outage(tmp_path, kind, seconds=20.0)
 
 
 def outage(tmp_path: Path, kind: str, *, seconds: float) -> None:
