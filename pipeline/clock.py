@@ -1,8 +1,9 @@
 """Wall-clock time as an argument: the 48-hour rule must be testable without waiting 48 hours.
 
-Only the wall clock is injected. Sleeps and deadlines use the event loop's monotonic time.
+Only the wall clock is injected. Sleeps and deadlines use the event loop's time, which tests replace by another loop.
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -34,6 +35,11 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds`` (backward if negative)."""
         self._now += timedelta(seconds=seconds)
+
+
+def monotonic() -> float:
+    """The event loop's time in seconds: what ``anyio.current_time`` tells, without asking which library runs it."""
+    return asyncio.get_running_loop().time()
 
 
 def timestamp(moment: datetime) -> str:
