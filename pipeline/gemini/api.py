@@ -47,6 +47,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = 120.0
     subject: str = ""
     """What the call is about, for logs and intents: the item's key, or a file's name."""
+    model: str = ""
+    """Whom a generate call asks: quotas are per model."""
     tokens: int = 0
     """Estimated input tokens of a generate call."""
     attempt: int = 1

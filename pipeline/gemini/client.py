@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import msgspec
 
 from pipeline.clock import Clock
@@ -12,7 +13,8 @@ from pipeline.events import Observer
 from pipeline.gemini.api import FilesApi, ModelsApi
 from pipeline.gemini.files import FilesClient
 from pipeline.gemini.governor import Governor
-from pipeline.gemini.governor.fixed import FixedGovernor
+from pipeline.gemini.governor.adaptive import AdaptiveGovernor
+from pipeline.gemini.governor.memory import QuotaMemory
 from pipeline.gemini.health import Patience
 from pipeline.gemini.intents import JournalledTransport
 from pipeline.gemini.models import KeyProbe, ModelsClient
@@ -24,6 +26,9 @@ from pipeline.spec import EndpointSpec, GenerationSpec, QuotaSpec, UploadSpec
 
 _SPARE_CONNECTIONS = 32
 """For polls, deletions and checks beside uploads and generation."""
+
+_KEEP_SECONDS = 5.0
+"""How long the end may take to keep what was learnt."""
 
 _CALL_ATTEMPTS = 6
 """Tries of a deletion or of a page of the list."""
@@ -62,10 +67,12 @@ async def open_client(
     ) as http:
         plain = ObservedTransport(http, observer)
         probe = KeyProbe(plain, endpoint)
+        project = f"{key_hash(api_key)} {endpoint.base_url}"
+        memory = QuotaMemory(ledger, project, clock) if ledger else None
 
-        def governor(concurrency: int | None = None, quota: QuotaSpec | None = None) -> Governor:
-            return FixedGovernor(
-                concurrency=concurrency, quota=quota or QuotaSpec(), drain=drain, observer=observer, clock=clock
+        def governor(concurrency: int, quota: QuotaSpec | None = None) -> AdaptiveGovernor:
+            return AdaptiveGovernor(
+                concurrency=concurrency, quota=quota, drain=drain, observer=observer, clock=clock, memory=memory
             )
 
         def family(
@@ -81,28 +88,33 @@ async def open_client(
                 observer=observer,
             )
 
-        uploads = family(governor(), attempts=upload.attempts, parallel=upload.uploads)
-        polls = family(governor(), attempts=None, parallel=upload.uploads)
-        calls = family(governor(), attempts=_CALL_ATTEMPTS, parallel=upload.uploads)
+        uploads = family(governor(upload.uploads), attempts=upload.attempts, parallel=upload.uploads)
+        polls = family(governor(_SPARE_CONNECTIONS), attempts=None, parallel=upload.uploads)
+        calls = family(governor(_SPARE_CONNECTIONS), attempts=_CALL_ATTEMPTS, parallel=upload.uploads)
+        generating = governor(generation.concurrency, quota or QuotaSpec())
         generate = family(
-            governor(generation.concurrency, quota),
+            generating,
             attempts=generation.attempts,
             parallel=generation.concurrency,
             journal=ledger,
         )
-        yield Client(
-            files=FilesClient(
-                uploads=uploads,
-                polls=polls,
-                calls=calls,
-                endpoint=endpoint,
-                spec=upload,
-                patience=patience,
-                drain=drain,
-                observer=observer,
-            ),
-            models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation),
+        files = FilesClient(
+            uploads=uploads,
+            polls=polls,
+            calls=calls,
+            endpoint=endpoint,
+            spec=upload,
+            patience=patience,
+            drain=drain,
+            observer=observer,
         )
+        try:
+            yield Client(
+                files=files, models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation)
+            )
+        finally:
+            with anyio.move_on_after(_KEEP_SECONDS, shield=True):
+                await generating.keep()
 
 
 def key_hash(api_key: str | None) -> str:

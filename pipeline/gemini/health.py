@@ -15,6 +15,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """So many distinct items failing, with no success between, are an outage."""
     outage_connects: int = 5
     """So many connection attempts failing in a row are an outage."""
+    probe_max_seconds: float = 10.0
+    """In an outage one call in so long is sent to see whether it is over; its end must not go unnoticed for long."""
     outage_seconds: float = 1800.0
     """An outage, or refusals for quota without one success, that last longer end the run."""
     breaker_subjects: int = 10
@@ -68,7 +70,7 @@ class Health:
             return min(self._next_probe - now, self._patience.backoff_max_seconds)
         self._prober = subject
         self._probes += 1
-        self._next_probe = now + self._patience.backoff_cap(self._probes) if self._day_since is None else math.inf
+        self._next_probe = now + self._probe_seconds() if self._day_since is None else math.inf
         return 0.0
 
     def succeeded(self, *, sent_at: float) -> bool:
@@ -128,7 +130,10 @@ class Health:
         if subject == self._prober:
             self._prober = None
             if math.isinf(self._next_probe):
-                self._next_probe = now + self._patience.backoff_cap(self._probes)
+                self._next_probe = now + self._probe_seconds()
+
+    def _probe_seconds(self) -> float:
+        return min(self._patience.probe_max_seconds, self._patience.backoff_cap(self._probes))
 
 
 _CAUSES_MAX = 1000

@@ -55,6 +55,7 @@ class ModelsClient:
                 total_seconds=total_seconds,
                 idle_seconds=total_seconds,  # a model thinks in silence
                 subject=request.key,
+                model=request.model.removeprefix("models/"),
                 tokens=request.tokens,
             )
         )

@@ -141,7 +141,7 @@ class RetryingTransport:
             verdict = classify(call.route, fault)
         effort.note(verdict, self._health.successes)
         now = anyio.current_time()
-        self._governor.observe(call, verdict, sent_at=sent_at, now=now)
+        self._governor.observe(call, verdict, reply, sent_at=sent_at, now=now)
         self._note_health(call, verdict, sent_at, now)
         return reply, verdict, sent_at
 
@@ -223,6 +223,8 @@ class RetryingTransport:
 
     def _pause(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
         wait = random.uniform(0, self._patience.backoff_cap(effort.sent))  # noqa: S311  # jitter, no secret
+        if verdict.is_outage and not self._health.in_outage:  # an outage is probed one by one and needs no budget
+            wait = max(wait, self._governor.retry_wait(anyio.current_time()))
         self._tell(call, verdict, wait)
         return wait
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 
 import anyio
@@ -56,12 +57,19 @@ class IntentBook:
 
     def __init__(self) -> None:
         self.open: dict[str, int] = {}
+        self.learnt_values: dict[str, str] = {}
 
     async def intend(self, intent: Any) -> None:
         self.open[intent.key] = intent.attempt
 
     async def settle(self, key: str) -> None:
         self.open.pop(key, None)
+
+    async def learnt(self, name: str, not_before: datetime) -> str | None:
+        return self.learnt_values.get(name)
+
+    async def learn(self, name: str, value: str, at: datetime) -> None:
+        self.learnt_values[name] = value
 
 
 Script = Callable[[Call, int], Reply | TransportFault | Awaitable[Reply | TransportFault]]

@@ -11,7 +11,7 @@ from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, StopEarly, StopForHuman, StopRun, StorageFull
 from pipeline.events import GateClosed, LimitLearnt, Retrying
 from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route
-from pipeline.gemini.governor.fixed import FixedGovernor
+from pipeline.gemini.governor.adaptive import AdaptiveGovernor
 from pipeline.gemini.health import Patience
 from pipeline.gemini.intents import JournalledTransport
 from pipeline.gemini.models import KeyProbe
@@ -43,7 +43,7 @@ class Bench:
         self.book = IntentBook()
         self.transport = RetryingTransport(
             JournalledTransport(self.service, self.book, SystemClock()),
-            governor=FixedGovernor(
+            governor=AdaptiveGovernor(
                 concurrency=concurrency,
                 quota=QuotaSpec(**caps),
                 drain=self.drain,
@@ -131,7 +131,12 @@ def test_a_refusal_for_quota_costs_no_attempt_and_holds_every_worker() -> None:
     """After a RetryInfo of 30 s nothing is sent for 30 s by anybody, and then all succeed."""
 
     async def scenario() -> None:
-        bench = Bench(lambda _call, n: quota("GenerateRequestsPerMinute", delay="30s") if n < 8 else OK)
+        async def after_a_second(answer: Reply) -> Reply:
+            await anyio.sleep(1)
+            return answer
+
+        refusal = quota("GenerateRequestsPerMinute", delay="30s")
+        bench = Bench(lambda _call, n: after_a_second(refusal if n < 8 else OK))
         ends = await bench.all([f"k{n}" for n in range(8)])
         assert all(isinstance(end, Reply) for end in ends.values())
         times = [at for at, _ in bench.service.calls]
@@ -404,7 +409,7 @@ def test_concurrency_is_never_exceeded() -> None:
     virtually(scenario())
 
 
-def test_fixed_rates_pace_the_calls() -> None:
+def test_caps_pace_the_calls() -> None:
     """At 60 a minute ten calls take nine seconds; at 600 tokens a minute calls of 100 come every ten seconds."""
 
     async def scenario(gap: float, **caps: float) -> None:

@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from pipeline.gemini.api import Call
+from pipeline.gemini.api import Call, Reply
 from pipeline.gemini.signals import Verdict
 
 
@@ -17,6 +17,10 @@ class Governor(Protocol):
         """
         ...
 
-    def observe(self, call: Call, verdict: Verdict, *, sent_at: float, now: float) -> None:
-        """A call ended. Times are monotonic."""
+    def observe(self, call: Call, verdict: Verdict, reply: Reply | None, *, sent_at: float, now: float) -> None:
+        """A call ended; told while its permit is still held. Times are monotonic."""
+        ...
+
+    def retry_wait(self, now: float) -> float:
+        """A call that the service failed is to be sent again: seconds until the retry budget has room for it."""
         ...

@@ -10,15 +10,21 @@ GATE_MAX_SECONDS = 60.0
 SPREAD_SHARE = 0.1
 """The part of the gate's closing over which the first calls after it are spread, so that they don't come at once."""
 
+LATENESS_SECONDS = 0.25
+"""The lag of a busy event loop that a pace makes up for; small against a minute, so that no window sees a burst."""
+
 _SPREAD_CALLS = 64
 
 
 class Rate:
-    """At most ``per_minute`` units a minute, evenly: the generic cell rate algorithm without a burst."""
+    """At most ``per_minute`` units a minute, evenly: the generic cell rate algorithm.
+
+    A call that comes late by no more than a timer's lag does not delay those behind it; longer idleness earns nothing.
+    """
 
     def __init__(self, per_minute: float) -> None:
-        self._seconds_per_unit = 60.0 / per_minute
         self._free_at = 0.0
+        self.per_minute = per_minute
 
     def wait(self, now: float) -> float:
         """Seconds until the next call conforms."""
@@ -26,7 +32,16 @@ class Rate:
 
     def take(self, units: float, now: float) -> None:
         """A call of ``units`` starts."""
-        self._free_at = max(self._free_at, now) + units * self._seconds_per_unit
+        since = self._free_at if now - self._free_at <= LATENESS_SECONDS else now
+        self._free_at = since + units * 60.0 / self.per_minute
+
+    def rest(self, seconds: float, now: float) -> None:
+        """Nothing starts for so much longer than the pace asks for."""
+        self._free_at = max(self._free_at, now) + seconds
+
+    def correct(self, units: float) -> None:
+        """A call that has started took ``units`` more than was thought (or less)."""
+        self._free_at += units * 60.0 / self.per_minute
 
 
 class Gate:
@@ -73,20 +88,27 @@ class Gate:
 class DayCount:
     """Requests of one quota day, which ends at midnight Pacific time (gemini-api/docs/rate-limits)."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, used: int = 0, at: datetime | None = None) -> None:
         self._limit = limit
-        self._day: date | None = None
-        self._used = 0
+        self._day = pacific_day(at) if at else None
+        self._used = self._told = used
 
     def take(self, now: datetime) -> bool:
         """Count one more; tells whether the day had room for it."""
         day = pacific_day(now)
         if day != self._day:
-            self._day, self._used = day, 0
+            self._day, self._used, self._told = day, 0, 0
         if self._used >= self._limit:
             return False
         self._used += 1
         return True
+
+    def news(self, now: datetime) -> int | None:
+        """The day's count, where it has changed since this was asked last."""
+        if self._used == self._told or pacific_day(now) != self._day:
+            return None
+        self._told = self._used
+        return self._used
 
 
 def pacific_day(now: datetime) -> date:

@@ -1,0 +1,259 @@
+"""The governor of a run: lines of waiting calls before the pure states of ``lane.py`` and ``slots.py``."""
+
+import asyncio
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import anyio
+import msgspec
+
+from pipeline.clock import Clock
+from pipeline.drain import Drain
+from pipeline.errors import StopEarly
+from pipeline.events import GateClosed, LimitLearnt, Observer
+from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.governor.lane import Lane, read_refusal
+from pipeline.gemini.governor.limit import Limit
+from pipeline.gemini.governor.memory import Ceilings, QuotaMemory
+from pipeline.gemini.governor.pace import DayCount
+from pipeline.gemini.governor.slots import RetryBudget, Slots
+from pipeline.gemini.signals import Action, Verdict
+from pipeline.spec import QuotaSpec
+
+KEEP_SECONDS = 5.0
+"""How often what is learnt is kept, at most: what a kill may lose."""
+
+SAY_GATE_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 10.0
+"""Gates that close for less, or again so soon, are not worth a line of the log."""
+
+SAY_CHANGE = 0.05
+"""A ceiling that moves less says nothing new."""
+
+_TICK_SECONDS = 0.0005
+"""What no timer can wait for: uvloop's count milliseconds."""
+
+_REFUSED = frozenset({Action.WAIT, Action.PROBE_DAY})
+
+
+class _Usage(msgspec.Struct, frozen=True, rename="camel"):
+    prompt_token_count: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """As much of an answer as the governor wants to know."""
+
+    usage_metadata: _Usage = _Usage()
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+class _Line:
+    """The calls to one model that wait, first come first served, with one timer for the first of them."""
+
+    def __init__(self, model: str, lane: Lane, day: DayCount | None) -> None:
+        self.model = model
+        self.lane = lane
+        self.day = day
+        self.waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self.timer: asyncio.TimerHandle | None = None
+        self.rings_at = math.inf
+        self.gate_said_at = -math.inf
+        self.said: dict[str, float] = {}
+        self.kept = Ceilings()
+
+
+class _Permit(AbstractAsyncContextManager[None]):
+    """Held while a call is out."""
+
+    def __init__(self, governor: "AdaptiveGovernor", call: Call) -> None:
+        self._governor = governor
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        await self._governor.acquire(self._call)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._governor.release()
+
+
+class AdaptiveGovernor:
+    """Answers ``Governor`` for one family of calls. Without a ``quota`` it paces nothing: slots and gate only."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        quota: QuotaSpec | None,
+        drain: Drain,
+        observer: Observer,
+        clock: Clock,
+        memory: QuotaMemory | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._quota = quota
+        self._drain = drain
+        self._observer = observer
+        self._clock = clock
+        self._memory = memory if quota else None
+        self._jitter = jitter
+        self._slots = Slots(concurrency)
+        self._budget = RetryBudget()
+        self._lines: dict[str, _Line] = {}
+        self._turns: deque[_Line] = deque()
+        self._opening = anyio.Lock()
+        self._keep_at = -math.inf
+
+    def permit(self, call: Call) -> AbstractAsyncContextManager[None]:
+        return _Permit(self, call)
+
+    def retry_wait(self, now: float) -> float:
+        return self._budget.take(now)
+
+    async def acquire(self, call: Call) -> None:
+        """Wait for a slot, the gate and the pace, behind those who asked before."""
+        self._drain.check()
+        now = anyio.current_time()
+        line = self._lines.get(call.model) or await self._open(call.model)
+        if self._memory is not None and now >= self._keep_at:
+            self._keep_at = now + KEEP_SECONDS
+            await self.keep()
+        if line.waiting or not self._slots.free() or line.lane.wait(now := anyio.current_time()) > _TICK_SECONDS:
+            await self._queue(line, call.tokens)
+        else:
+            self._start(line, call.tokens, now)
+        if line.day is not None and not line.day.take(self._clock.now()):
+            self.release()
+            raise StopEarly("the day's requests ([quota] rpd) are used up; run again after midnight Pacific time")
+
+    def release(self) -> None:
+        """A call is out no more."""
+        self._slots.in_flight -= 1
+        self._turns.rotate(-1)
+        for line in self._turns:
+            self._serve(line)
+
+    def observe(self, call: Call, verdict: Verdict, reply: Reply | None, *, sent_at: float, now: float) -> None:
+        line = self._lines[call.model]
+        if verdict.action is Action.SUCCESS:
+            self._slots.succeeded()
+            self._budget.succeeded()
+            line.lane.succeeded(sent_at=sent_at)
+            if line.lane.tokens is not None and reply is not None and (tokens := _input_tokens(reply)):
+                line.lane.counted(call.tokens, tokens, sent_at=sent_at, now=now)
+        elif verdict.action in _REFUSED:
+            self._refused(line, call, verdict, sent_at, now)
+        elif verdict.is_outage:
+            self._slots.failed(sent_at=sent_at, now=now)
+
+    async def keep(self) -> None:
+        """Put what was learnt into the ledger, where it is news."""
+        if self._memory is None:
+            return
+        for line in tuple(self._lines.values()):
+            self._say_limits(line)
+            ceilings = line.lane.ceilings()
+            if ceilings != line.kept:
+                line.kept = ceilings
+                await self._memory.keep_ceilings(line.model, ceilings)
+            if line.day is not None and (requests := line.day.news(self._clock.now())) is not None:
+                await self._memory.keep_requests_today(line.model, requests)
+
+    async def _open(self, model: str) -> _Line:
+        """The line of a model that is met for the first time."""
+        async with self._opening:
+            if model not in self._lines:
+                line = self._lines[model] = await self._line(model)
+                self._turns.append(line)
+            return self._lines[model]
+
+    async def _line(self, model: str) -> _Line:
+        quota = self._quota
+        if quota is None:
+            return _Line(model, Lane(None, None, jitter=self._jitter), None)
+        known = await self._memory.ceilings(model) if self._memory else Ceilings()
+        used = await self._memory.requests_today(model) if self._memory and quota.rpd is not None else 0
+        day = DayCount(quota.rpd, used, self._clock.now()) if quota.rpd is not None else None
+        requests = Limit(cap=quota.rpm, share=quota.share, known=known.requests)
+        tokens = Limit(cap=quota.tpm, share=quota.share, known=known.tokens)
+        return _Line(model, Lane(requests, tokens, jitter=self._jitter), day)
+
+    async def _queue(self, line: _Line, tokens: int) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        line.waiting.append((waiter, tokens))
+        self._serve(line)
+        try:
+            with self._drain.interruptible():
+                await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # its turn had come just now
+            waiter.cancel()
+            raise
+
+    def _serve(self, line: _Line) -> None:
+        """Let those go whose time has come, and wake up when the next one's comes."""
+        now = asyncio.get_running_loop().time()  # anyio's own is for tasks; a timer is none
+        while line.waiting:
+            waiter, tokens = line.waiting[0]
+            if waiter.done():
+                line.waiting.popleft()  # it was cancelled
+            elif not self._slots.free():
+                return
+            elif (wait := line.lane.wait(now)) > _TICK_SECONDS:
+                self._wake(line, now + wait)
+                return
+            else:
+                line.waiting.popleft()
+                self._start(line, tokens, now)
+                waiter.set_result(None)
+
+    def _start(self, line: _Line, tokens: int, now: float) -> None:
+        self._slots.in_flight += 1
+        line.lane.start(tokens, now)
+
+    def _wake(self, line: _Line, at: float) -> None:
+        """One timer a line. One that rings too early sets itself anew; one that would ring too late is replaced."""
+        if line.timer is not None:
+            if line.rings_at <= at:
+                return
+            line.timer.cancel()
+        line.rings_at = at
+        line.timer = asyncio.get_running_loop().call_at(at, self._woken, line)
+
+    def _woken(self, line: _Line) -> None:
+        line.timer = None
+        self._serve(line)
+
+    def _refused(self, line: _Line, call: Call, verdict: Verdict, sent_at: float, now: float) -> None:
+        wait = line.lane.refused(read_refusal(verdict), call.tokens, sent_at=sent_at, now=now)
+        if self._quota is None:
+            self._slots.cut(sent_at=sent_at, now=now)
+        if wait >= SAY_GATE_SECONDS and now - line.gate_said_at >= SAY_AGAIN_SECONDS:
+            line.gate_said_at = now
+            self._observer.notify(GateClosed(cause=verdict.rule, wait_seconds=wait, message=verdict.message))
+        self._say_limits(line)
+
+    def _say_limits(self, line: _Line) -> None:
+        for what, ceiling in msgspec.structs.asdict(line.lane.ceilings()).items():
+            said = line.said.get(what, 0.0)
+            if ceiling is not None and abs(ceiling - said) > SAY_CHANGE * said:
+                line.said[what] = ceiling
+                self._observer.notify(
+                    LimitLearnt(name=f"{what} a minute {line.model}".rstrip(), value=f"{ceiling:.0f}")
+                )
+
+
+def _input_tokens(reply: Reply) -> int:
+    """What ``usageMetadata`` says of the input; 0 where it says nothing."""
+    try:
+        return _ANSWER.decode(reply.body).usage_metadata.prompt_token_count
+    except msgspec.DecodeError:
+        return 0

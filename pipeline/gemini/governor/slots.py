@@ -1,0 +1,93 @@
+"""How many calls may be out at once: opened by answers, closed by failures of the service; pure state."""
+
+import math
+
+FIRST_SLOTS = 24
+"""Calls out at once before anything has been answered. Each success opens one more: the number doubles with every
+round of answers, fast where answers are fast (simulated on a bucket of 6,000 a minute: 1.06 of the ideal span;
+growth by time: 1.48)."""
+
+FEWEST_SLOTS = 16
+"""So few calls overload nobody; fewer would make every recovery slow."""
+
+TROUBLE_SHARE = 0.3
+"""More failures than this among recent calls are overload."""
+
+CALM_SHARE = 0.15
+CUT_SHARE = 0.6
+_WEIGHT = 0.1
+"""Of one call in the share of failures: some ten calls are remembered."""
+
+_SLOW_GROWTH = 0.25
+
+
+class Slots:
+    """At most ``most`` at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(min(most, FIRST_SLOTS))
+        self._fast_until = float(most)
+        self._trouble = 0.0
+        self._cut_at = -math.inf
+        self.in_flight = 0
+
+    @property
+    def limit(self) -> int:
+        """Most calls out at once now."""
+        return int(self._limit)
+
+    def free(self) -> bool:
+        """Whether one more may go out."""
+        return self.in_flight < self.limit
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._trouble *= 1.0 - _WEIGHT
+        if self._limit < self._fast_until:
+            self._limit = min(self._most, self._limit + 1.0)
+        elif self._trouble < CALM_SHARE:
+            self._limit = min(self._most, self._limit + _SLOW_GROWTH)
+
+    def failed(self, *, sent_at: float, now: float) -> None:
+        """The service failed a call; calls that were out together close slots once."""
+        self._trouble += _WEIGHT * (1.0 - self._trouble)
+        if self._trouble > TROUBLE_SHARE:
+            self.cut(sent_at=sent_at, now=now)
+
+    def cut(self, *, sent_at: float, now: float) -> None:
+        """Too many were out. A few alone, such as the probes of an outage, say nothing of how many are too many."""
+        if sent_at > self._cut_at and self.in_flight >= min(FEWEST_SLOTS, self._most):
+            self._fast_until = self._limit / 2
+            self._limit = max(float(min(FEWEST_SLOTS, self._most)), CUT_SHARE * self.in_flight)
+            self._cut_at = now
+
+
+RETRIES_AT_FIRST = 10.0
+RETRIES_PER_SUCCESS = 0.1
+RETRIES_MOST = 100.0
+RETRIES_PER_SECOND = 0.5
+"""A trickle, so that the last items of a run need no success of others; the rest is the retry budget of the SRE book
+(10 % of requests, chapter 21)."""
+
+RETRY_WAIT_MAX_SECONDS = 60.0
+
+
+class RetryBudget:
+    """How many failures of the service may be sent again: a service in trouble must not get twice the calls."""
+
+    def __init__(self) -> None:
+        self._left = RETRIES_AT_FIRST
+        self._at: float | None = None
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._left = min(RETRIES_MOST, self._left + RETRIES_PER_SUCCESS)
+
+    def take(self, now: float) -> float:
+        """One call is to be sent again; the seconds it has to wait for its part of the budget."""
+        if self._at is not None:
+            self._left = min(RETRIES_MOST, self._left + RETRIES_PER_SECOND * (now - self._at))
+        self._at = now
+        self._left -= 1.0
+        return min(RETRY_WAIT_MAX_SECONDS, max(0.0, -self._left) / RETRIES_PER_SECOND)
