@@ -6,6 +6,7 @@ import re
 import anyio
 from anyio.lowlevel import checkpoint
 
+from pipeline.clock import monotonic
 from pipeline.errors import Failure, ItemError, StopEarly, StopForHuman
 from pipeline.gemini.api import Call, GenerateRequest, GenerateResponse, Reply, Route, Transport
 from pipeline.gemini.classify import classify
@@ -100,14 +101,14 @@ class KeyProbe:
 
     async def works(self, call: Call) -> bool | None:
         """A refusal counts only where this call, too, is refused: good keys are refused now and then."""
-        doubted_at = anyio.current_time()
+        doubted_at = monotonic()
         async with self._lock:
             if self._asked_at < doubted_at:
                 path = call.path.removesuffix(":generateContent") if call.route is Route.GENERATE else self._path
                 verdict = classify(Route.MODEL_GET, await ask(self._plain, path))
                 refused = verdict.action in (Action.PROBE_KEY, Action.STOP_HUMAN)
                 self._answer = True if verdict.action is Action.SUCCESS else False if refused else None
-                self._asked_at = anyio.current_time()
+                self._asked_at = monotonic()
             await checkpoint()
             return self._answer
 

@@ -1,7 +1,6 @@
 """A transport that tells the observer of every call."""
 
-import anyio
-
+from pipeline.clock import monotonic
 from pipeline.events import CallEnded, CallSent, Observer
 from pipeline.gemini.api import Call, Reply, Transport
 
@@ -15,12 +14,12 @@ class ObservedTransport:
 
     async def send(self, call: Call) -> Reply:
         self._observer.notify(CallSent(route=call.route, subject=call.subject))
-        started = anyio.current_time()
+        started = monotonic()
         status = 0
         try:
             reply = await self._transport.send(call)
             status = reply.status
             return reply
         finally:
-            seconds = anyio.current_time() - started
+            seconds = monotonic() - started
             self._observer.notify(CallEnded(route=call.route, subject=call.subject, status=status, seconds=seconds))

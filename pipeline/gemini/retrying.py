@@ -7,6 +7,7 @@ from typing import Protocol
 import anyio
 import msgspec
 
+from pipeline.clock import monotonic
 from pipeline.drain import Drain
 from pipeline.errors import Failure, PipelineError, Stage, StopEarly, StopForHuman, StopRun, StorageFull
 from pipeline.events import Observer, Retrying
@@ -117,22 +118,22 @@ class RetryingTransport:
             while True:
                 await self._await_health(call)
                 async with self._governor.permit(call):
-                    if self._health.admit(call.subject, anyio.current_time()) > 0:
+                    if self._health.admit(call.subject, monotonic()) > 0:
                         continue  # an outage began while this call waited for its permit
                     self._drain.check()
                     return await self._send_once(call, effort)
         except BaseException:
-            self._health.gave_up(call.subject, anyio.current_time())  # whoever was the probe is it no more
+            self._health.gave_up(call.subject, monotonic())  # whoever was the probe is it no more
             raise
 
     async def _await_health(self, call: Call) -> None:
-        while (wait := self._health.admit(call.subject, anyio.current_time())) > 0:
+        while (wait := self._health.admit(call.subject, monotonic())) > 0:
             with self._drain.interruptible(), anyio.move_on_after(wait):
                 await self._opened.wait()
 
     async def _send_once(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
         effort.sent += 1
-        sent_at = anyio.current_time()
+        sent_at = monotonic()
         reply: Reply | None = None
         try:
             reply = await self._transport.send(msgspec.structs.replace(call, attempt=effort.sent))
@@ -140,7 +141,7 @@ class RetryingTransport:
         except TransportFault as fault:
             verdict = classify(call.route, fault)
         effort.note(verdict, self._health.successes)
-        now = anyio.current_time()
+        now = monotonic()
         self._governor.observe(call, verdict, reply, sent_at=sent_at, now=now)
         self._note_health(call, verdict, sent_at, now)
         return reply, verdict, sent_at
@@ -188,7 +189,7 @@ class RetryingTransport:
 
     def _wait_for_quota(self, call: Call, verdict: Verdict, sent_at: float) -> float:
         """The gate is closed already (``Governor.observe``); a chunk's offset is asked for when it opens."""
-        now = anyio.current_time()
+        now = monotonic()
         self._health.refused(now)
         delay = verdict.signal.error.delay
         seconds = delay.seconds if delay and delay.seconds is not None else 60.0
@@ -224,7 +225,7 @@ class RetryingTransport:
     def _pause(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
         wait = random.uniform(0, self._patience.backoff_cap(effort.sent))  # noqa: S311  # jitter, no secret
         if verdict.is_outage and not self._health.in_outage:  # an outage is probed one by one and needs no budget
-            wait = max(wait, self._governor.retry_wait(anyio.current_time()))
+            wait = max(wait, self._governor.retry_wait(monotonic()))
         self._tell(call, verdict, wait)
         return wait
 
@@ -249,7 +250,7 @@ class RetryingTransport:
             raise StopForHuman(f"every item is refused alike, so it is not theirs: {verdict.message}")
 
     def _check_hope(self) -> None:
-        if self._health.hopeless(anyio.current_time()):
+        if self._health.hopeless(monotonic()):
             minutes = round(self._patience.outage_seconds / 60)
             raise StopEarly(f"long outage: nothing has succeeded for {minutes} minutes; run again later")
 

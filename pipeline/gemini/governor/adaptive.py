@@ -11,7 +11,7 @@ from types import TracebackType
 import anyio
 import msgspec
 
-from pipeline.clock import Clock
+from pipeline.clock import Clock, monotonic
 from pipeline.drain import Drain
 from pipeline.errors import StopEarly
 from pipeline.events import GateClosed, LimitLearnt, Observer
@@ -120,12 +120,12 @@ class AdaptiveGovernor:
     async def acquire(self, call: Call) -> None:
         """Wait for a slot, the gate and the pace, behind those who asked before."""
         self._drain.check()
-        now = anyio.current_time()
+        now = monotonic()
         line = self._lines.get(call.model) or await self._open(call.model)
         if self._memory is not None and now >= self._keep_at:
             self._keep_at = now + KEEP_SECONDS
             await self.keep()
-        if line.waiting or not self._slots.free() or line.lane.wait(now := anyio.current_time()) > _TICK_SECONDS:
+        if line.waiting or not self._slots.free() or line.lane.wait(now := monotonic()) > _TICK_SECONDS:
             await self._queue(line, call.tokens)
         else:
             self._start(line, call.tokens, now)
