@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Final
 
 import anyio
 import msgspec
 
+from pipeline.clock import timestamp
 from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import run
 from pipeline.config import api_key, environment, required_key, run_spec
-from pipeline.errors import ExitCode
+from pipeline.errors import ExitCode, PipelineError
 from pipeline.events import Observer
 from pipeline.report.progress import Progress
-from pipeline.report.summary import Summary
+from pipeline.report.summary import Summary, nothing_done
 from pipeline.settings import CommandLine
 from pipeline.spec import RunSpec
 
@@ -26,8 +27,28 @@ EMULATOR_KEY: Final = "no-key"
 def run_command(line: CommandLine, *, as_json: bool) -> int:
     """Do the run; the summary goes to stderr as sentences and, if asked for, to stdout as JSON.
 
-    Returns the exit code. Raises ``PipelineError`` where the run could not begin.
+    Returns the exit code. Raises ``PipelineError`` where the run could not begin; with ``as_json`` a summary of
+    nothing but its exit code and reason has then been told.
     """
+    try:
+        summary = _run_to_its_end(line)
+    except PipelineError as error:
+        if as_json:
+            now = timestamp(datetime.now(UTC))
+            told = nothing_done(exit_code=error.exit_code, reason=str(error), source=line.source, at=now)
+            tell_json(told)
+        raise
+    if not line.quiet:
+        for sentence in sentences(summary):
+            tell(sentence, err=True)
+    elif summary.exit_code not in (ExitCode.OK, ExitCode.SOME_FAILED):
+        tell(f"pipeline: {summary.reason}", err=True)
+    if as_json:
+        tell_json(summary)
+    return summary.exit_code
+
+
+def _run_to_its_end(line: CommandLine) -> Summary:
     spec = run_spec(line, environment(), datetime.now().astimezone())
     if line.emulator:
         key, warning = EMULATOR_KEY, None
@@ -36,15 +57,7 @@ def run_command(line: CommandLine, *, as_json: bool) -> int:
     with Progress(quiet=spec.quiet) as progress:
         if warning:
             progress.say(warning)
-        summary = anyio.run(_run, spec, key, [progress], backend_options={"use_uvloop": has_uvloop()})
-    if not spec.quiet:
-        for sentence in sentences(summary):
-            tell(sentence, err=True)
-    elif summary.exit_code not in (ExitCode.OK, ExitCode.SOME_FAILED):
-        tell(f"pipeline: {summary.reason}", err=True)
-    if as_json:
-        tell_json(summary)
-    return summary.exit_code
+        return anyio.run(_run, spec, key, [progress], backend_options={"use_uvloop": has_uvloop()})
 
 
 async def _run(spec: RunSpec, key: str, observers: Sequence[Observer]) -> Summary:

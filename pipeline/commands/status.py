@@ -7,17 +7,19 @@ import msgspec
 
 from pipeline.commands.tell import tell, tell_json
 from pipeline.errors import UsageError
-from pipeline.ledger.peek import open_intents
+from pipeline.ledger.api import SOURCE_NAME, SOURCE_TOTAL
+from pipeline.ledger.peek import learnt, open_intents
 from pipeline.plain_text import printable
 from pipeline.report.summary import Summary
 from pipeline.results.reading import Standing, standing
-from pipeline.results.run_folder import SUMMARY
+from pipeline.results.results_file import NAME
+from pipeline.results.run_folder import LEDGER, SUMMARY
 
 
 def status_command(run_folder: Path, *, as_json: bool) -> None:
     """Tell it. Raises ``UsageError`` where there is no run folder."""
-    if not run_folder.is_dir():
-        raise UsageError(f"there is no run folder {run_folder}: `pipeline run SOURCE -o {run_folder}` makes one")
+    if not (run_folder / NAME).exists():
+        raise UsageError(f"{run_folder} is no run folder: `pipeline run SOURCE -o {run_folder}` makes one")
     stands = standing(run_folder, open_intents=open_intents)
     last = last_summary(run_folder)
     if as_json:
@@ -35,25 +37,28 @@ def last_summary(run_folder: Path) -> Summary | None:
         return None
 
 
-def left(stands: Standing, last: Summary | None) -> int | None:
-    """Items without a line, as far as the last run saw SOURCE; None where no run has ended yet."""
-    if last is None or stands.run_is_on:
+def left(run_folder: Path, stands: Standing, last: Summary | None) -> int | None:
+    """Items that the last run left, or that have no line yet while one is on; None until SOURCE has been read once."""
+    if last is not None and not stands.run_is_on:
+        return last.items.left
+    total = learnt(run_folder / LEDGER, SOURCE_TOTAL)
+    if total is None:
         return None
-    return last.items.left
+    return max(0, int(total) - stands.succeeded - stands.blocked - sum(stands.failed.values()))
 
 
 def as_object(run_folder: Path, stands: Standing, last: Summary | None) -> dict[str, Any]:
     """What ``--json`` prints."""
     return {
         "output": printable(str(run_folder)),
-        "source": last.source if last else None,
+        "source": learnt(run_folder / LEDGER, SOURCE_NAME) or (last.source if last else None),
         "run_is_on": stands.run_is_on,
         "done": stands.succeeded,
         "blocked": stands.blocked,
         "failed": stands.failed,
         "retryable": stands.retryable,
         "emulated": stands.emulated,
-        "left": left(stands, last),
+        "left": left(run_folder, stands, last),
         "in_doubt": stands.in_doubt,
         "usage": msgspec.to_builtins(stands.usage),
         "cost_usd": None,
@@ -73,8 +78,8 @@ def sentences(run_folder: Path, stands: Standing, last: Summary | None) -> list[
         told.append(f"  failed    {failed:,} ({kinds}); {stands.retryable:,} of them run again by themselves")
     if stands.blocked:
         told.append(f"  blocked   {stands.blocked:,}")
-    if (without := left(stands, last)) is not None:
-        told.append(f"  left      {without:,}")
+    without = left(run_folder, stands, last)
+    told.append("  left      not known before SOURCE has been read" if without is None else f"  left      {without:,}")
     if stands.in_doubt:
         told.append(f"  in doubt  {len(stands.in_doubt):,} (perhaps billed without an answer)")
     told.append(f"  tokens    {stands.usage.total_tokens:,}")

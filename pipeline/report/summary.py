@@ -68,6 +68,24 @@ class Summary(msgspec.Struct, kw_only=True):
     finished_at: str
 
 
+def nothing_done(*, exit_code: int, reason: str, source: str, at: str) -> Summary:
+    """The summary of a run that could not begin."""
+    return Summary(
+        exit_code=exit_code,
+        reason=reason,
+        source=source,
+        output="",
+        backend="",
+        model="",
+        items=ItemCounts(),
+        errors={},
+        skipped={},
+        in_doubt=[],
+        started_at=at,
+        finished_at=at,
+    )
+
+
 class Counting:
     """The observer that counts. Requests, retries and refusals (429) are those of generate calls.
 
@@ -195,6 +213,8 @@ class Counting:
         items = self.items
         bad = items.failed_now + items.failed_before + items.blocked
         good = items.succeeded + items.unchanged
+        if not items.total:
+            return "there was nothing to send: SOURCE holds no images or videos that were asked for"
         return f"{good} of {items.total} items succeeded" + (f", {bad} failed or were blocked" if bad else "")
 
 

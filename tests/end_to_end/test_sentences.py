@@ -64,6 +64,13 @@ def test_usage(media: Path, tmp_path: Path, arguments: list[str], words: list[st
     one_sentence(ended, 2, *words)
 
 
+def test_json_tells_why_a_run_could_not_begin(media: Path, tmp_path: Path) -> None:
+    """With ``--json`` stdout holds one object in any case, with the exit code and the reason."""
+    ended = run(media, tmp_path / "run", "--set", "run.nope=1")
+    assert ended.exit_code == ended.summary["exit_code"] == 2
+    assert "run.nope" in ended.summary["reason"]
+
+
 def test_unknown_key_in_a_file(media: Path, tmp_path: Path) -> None:
     """An unknown key of a configuration file is an error that names the nearest known one."""
     config = tmp_path / "c.toml"
