@@ -2,8 +2,10 @@
 
 A ceiling comes, in this order of trust, from the service (``quotaValue``), from what a whole minute took until the
 first refusal, or from less than a minute; the last is a guess that grows fast until the next refusal. After that
-the ceiling yields a step to every refusal and creeps up by as much in some 250 quiet calls: whatever the noise, and
-whoever shares the quota, refusals settle at less than one in 200.
+the ceiling yields a step to every refusal and creeps up by as much in some 225 quiet calls: whatever the noise, and
+whoever shares the quota, refusals settle below one in a hundred.
+
+The numbers without another source are those of ``tests/benchmarks/governor_simulation.py``.
 """
 
 import math
@@ -21,9 +23,18 @@ OVERSHOOT_SHARE = 0.6
 """Of the flow in which a bucket ran dry: part of it was the bucket's store."""
 
 GUESS_SHARE = 0.85
+"""Of the flow at each later refusal of that kind."""
+
 PAUSE, OWN_PAUSE = 0.33, 0.15
+"""What is left out after a refusal, in standard deviations of a minute's use: where others came in a row, and where
+our own calls were larger than thought."""
+
 OWN_SHARE = 0.85
-HOLD_SHARE = 0.98
+"""From this part of a told ceiling on, it was our own calls that filled it."""
+
+HOLD_SHARE, HOLD_SECONDS = 0.98, 0.5
+"""Where our own calls of the last minute fill the ceiling to this part, nothing starts until some are older."""
+
 FLOW_DELAY_SECONDS = 2.0
 """A ``RetryInfo`` below this, early in a run, means a bucket that fills steadily, not a window that ends."""
 
@@ -39,7 +50,7 @@ BUSY_SHARE = 0.7
 CUT_SECONDS, GUESS_CUT_SECONDS = 5.0, 1.0
 """Cuts come no closer than this: a cut needs a while to show, less where the guess is known to be rough."""
 
-CREEP_CALLS, CREEP_SECONDS, CREEP_FASTEST = 200, 60.0, 10.0
+CREEP_CALLS, CREEP_SECONDS, CREEP_FASTEST = 225, 60.0, 10.0
 """A step up takes so many calls and seconds without a refusal; the longer the quiet, the faster the next, for the
 quota may have been raised, or others may have gone."""
 
@@ -81,7 +92,7 @@ class Limit:
         if not self._rate:
             return 0.0
         full = self.ceiling is not None and self._recent.total(now) >= HOLD_SHARE * self.ceiling * self._share
-        return max(self._rate.wait(now), 0.5 if full else 0.0)
+        return max(self._rate.wait(now), HOLD_SECONDS if full else 0.0)
 
     def take(self, units: float, now: float) -> None:
         """A call of ``units`` starts."""
@@ -119,7 +130,7 @@ class Limit:
             self._refine(now)
         elif now - self._cut_at < (CUT_SECONDS if self._growth is None else GUESS_CUT_SECONDS):
             return
-        elif told is not None and self._pace() > told * self._share:
+        elif told is not None and (self.ceiling is None or self._pace() > told * self._share):
             self._learn(told, MARGIN, None, now)
             self._rest(now)
         elif self.ceiling is None or self._growth is not None:
@@ -138,7 +149,7 @@ class Limit:
             return  # nothing was sent: others have used the quota, and how much of it is ours can't be told
         first = self.ceiling is None
         if not first:
-            seen = min(max(seen, 0.5 * self._pace()), self._pace()) / self._share
+            seen = min(max(seen, 0.25 * self._pace()), self._pace()) / self._share
         if flows:
             self._learn(seen, OVERSHOOT_SHARE if first else GUESS_SHARE, FLOW_GUESS_GROWTH, now)
         else:
@@ -156,8 +167,8 @@ class Limit:
     def _yield(self, now: float) -> None:
         """A refusal at a pace thought safe: a step down, and a pause that makes room in the window."""
         ceiling = self.ceiling or 0.0
-        ours = self._recent.total(now) / self._share
-        # far less was taken than expected: others take more. One refusal never more than halves the pace, though
+        ours = self._recent.total(now) * (1.0 + self._noise(now) ** 2) / self._share  # the refused one with them
+        # far less was taken than expected: others take more; but it may also have been little for reasons of its own
         lower = max(ours, 0.8 * ceiling) if ours < 0.9 * ceiling else ceiling * (1.0 - self._step(now))
         self._learn(lower, MARGIN, None, now)
         by_chance = self._told is not None and ours >= OWN_SHARE * self._told

@@ -18,7 +18,10 @@ CUT_SHARE = 0.6
 _WEIGHT = 0.1
 """Of one call in the share of failures: some ten calls are remembered."""
 
-_SLOW_GROWTH = 0.25
+_STEEP_SHARE = 0.5
+_STEEP_GROWTH, _GENTLE_GROWTH = 1.0, 0.15
+"""Slots that a success opens, in the lower and the upper half of what the user allows: a quota is met with as many
+refusals as calls leave too many while the first one is on its way."""
 
 
 class Slots:
@@ -27,7 +30,7 @@ class Slots:
     def __init__(self, most: int) -> None:
         self._most = most
         self._limit = float(min(most, FIRST_SLOTS))
-        self._fast_until = float(most)
+        self._steep_until = most * _STEEP_SHARE
         self._trouble = 0.0
         self._cut_at = -math.inf
         self.in_flight = 0
@@ -44,10 +47,11 @@ class Slots:
     def succeeded(self) -> None:
         """A call was answered."""
         self._trouble *= 1.0 - _WEIGHT
-        if self._limit < self._fast_until:
-            self._limit = min(self._most, self._limit + 1.0)
-        elif self._trouble < CALM_SHARE:
-            self._limit = min(self._most, self._limit + _SLOW_GROWTH)
+        if self._limit < self._steep_until:
+            growth = _STEEP_GROWTH
+        else:
+            growth = _GENTLE_GROWTH if self._trouble < CALM_SHARE else 0.0
+        self._limit = min(self._most, self._limit + growth)
 
     def failed(self, *, sent_at: float, now: float) -> None:
         """The service failed a call; calls that were out together close slots once."""
@@ -58,7 +62,7 @@ class Slots:
     def cut(self, *, sent_at: float, now: float) -> None:
         """Too many were out. A few alone, such as the probes of an outage, say nothing of how many are too many."""
         if sent_at > self._cut_at and self.in_flight >= min(FEWEST_SLOTS, self._most):
-            self._fast_until = self._limit / 2
+            self._steep_until = min(self._steep_until, self._limit / 2)
             self._limit = max(float(min(FEWEST_SLOTS, self._most)), CUT_SHARE * self.in_flight)
             self._cut_at = now
 

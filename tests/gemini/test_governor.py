@@ -1,0 +1,274 @@
+"""The parts of the governor: limits, slots, retry budget, token ratios, memory, and the lines of waiting calls."""
+
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import msgspec
+import pytest
+
+from pipeline.clock import Clock, ManualClock, SystemClock
+from pipeline.drain import Drain
+from pipeline.errors import Draining, StopEarly
+from pipeline.events import GateClosed, LimitLearnt
+from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.classify import classify
+from pipeline.gemini.governor.adaptive import AdaptiveGovernor
+from pipeline.gemini.governor.lane import TokenRatios, read_refusal
+from pipeline.gemini.governor.limit import Limit
+from pipeline.gemini.governor.memory import Ceilings, QuotaMemory
+from pipeline.gemini.governor.recent import Recent
+from pipeline.gemini.governor.slots import RetryBudget, Slots
+from pipeline.ledger.memory import MemoryLedger
+from pipeline.spec import QuotaSpec
+from tests.gemini.doubles import Recorder, generate, quota, virtually
+
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+
+
+def governor(
+    *,
+    concurrency: int = 64,
+    drain: Drain | None = None,
+    seen: Recorder | None = None,
+    memory: QuotaMemory | None = None,
+    clock: Clock | None = None,
+    **caps: float,
+) -> AdaptiveGovernor:
+    """A governor of generate calls."""
+    return AdaptiveGovernor(
+        concurrency=concurrency,
+        quota=QuotaSpec(**caps),
+        drain=drain or Drain(),
+        observer=seen or Recorder(),
+        clock=clock or SystemClock(),
+        memory=memory,
+    )
+
+
+def sent(limit: Limit, calls: int, *, since: float, over_seconds: float) -> float:
+    """Let ``calls`` go evenly; the time after the last."""
+    for number in range(calls):
+        limit.take(1.0, since + over_seconds * number / calls)
+    return since + over_seconds
+
+
+def test_what_the_service_tells_is_the_ceiling() -> None:
+    """A quotaValue of 150 paces just under 150, a share of half under 75, and a cap of 60 stays 60."""
+    for given, pace in ((Limit(), 147.0), (Limit(share=0.5), 73.5), (Limit(cap=60), 60.0)):
+        now = sent(given, 100, since=0.0, over_seconds=20.0)
+        given.refused(150.0, delay_seconds=40.0, sent_at=now - 0.1, now=now)
+        assert (given.ceiling, given.per_minute) == (150.0, pytest.approx(pace))
+
+
+def test_without_a_value_the_minute_tells() -> None:
+    """Two hundred calls in the minute before the first refusal are the ceiling; the refused one is not among them."""
+    limit = Limit()
+    now = sent(limit, 201, since=0.0, over_seconds=59.0)
+    limit.uncount(1.0, sent_at=now - 0.3, now=now)
+    limit.refused(None, delay_seconds=20.0, sent_at=now - 0.3, now=now)
+    assert limit.ceiling == pytest.approx(200.0)
+
+
+def test_nothing_is_inferred_from_an_empty_minute() -> None:
+    """Where nothing of ours was counted a refusal tells nothing of our part; a pace of zero would never recover."""
+    limit = Limit()
+    limit.take(1.0, 0.0)
+    limit.uncount(1.0, sent_at=0.0, now=0.1)
+    limit.refused(None, delay_seconds=None, sent_at=0.0, now=0.1)
+    assert limit.ceiling is None
+    assert limit.wait(0.2) == 0.0
+
+
+def test_calls_that_were_out_together_cut_once() -> None:
+    """Sixty-four refusals of one burst lower the ceiling as one does."""
+    limit = Limit(known=100)
+    now = sent(limit, 90, since=0.0, over_seconds=60.0)
+    limit.refused(None, delay_seconds=1.0, sent_at=now, now=now)
+    once = limit.per_minute
+    for _ in range(63):
+        limit.refused(None, delay_seconds=1.0, sent_at=now, now=now + 0.2)
+    assert limit.per_minute == once
+
+
+def test_a_ceiling_of_last_night_is_the_start_and_no_prison() -> None:
+    """It starts at 0.9 of 100, and where nothing refuses it has doubled within a minute."""
+    limit = Limit(known=100)
+    assert limit.per_minute == pytest.approx(90.0)
+    now = 0.0
+    while now < 60.0:
+        limit.take(1.0, now)
+        now += max(0.01, limit.wait(now))
+    assert (limit.per_minute or 0) > 200
+
+
+def test_an_idle_pace_is_not_raised() -> None:
+    """What was not used has proved nothing."""
+    limit = Limit(known=6000)
+    sent(limit, 20, since=0.0, over_seconds=60.0)
+    assert limit.per_minute == pytest.approx(5400.0)
+
+
+def test_recent_counts_a_minute_and_forgets() -> None:
+    """What is older than the minute counts no more, and taking back what is forgotten changes nothing."""
+    recent = Recent()
+    recent.add(10, at=1000.0, now=1000.0)
+    recent.add(5, at=1030.0, now=1030.0)
+    assert recent.total(1059.0) == 15
+    assert recent.total(1061.0) == 5
+    recent.add(-10, at=1000.0, now=1061.0)
+    assert recent.total(1061.0) == 5
+    assert recent.total(99999.0) == 0
+
+
+def test_slots_open_with_answers_and_close_on_overload() -> None:
+    """From 24 up to the limit by answers; failures lower it, once for calls that were out together."""
+    slots = Slots(64)
+    assert slots.limit == 24
+    for _ in range(300):
+        slots.succeeded()
+    assert slots.limit == 64
+    slots.in_flight = 60
+    for _ in range(20):
+        slots.failed(sent_at=1.0, now=2.0)
+    assert slots.limit == 36
+    slots.in_flight = 1
+    for number in range(50):
+        slots.failed(sent_at=3.0 + number, now=4.0 + number)
+    assert slots.limit == 36
+    for _ in range(400):
+        slots.succeeded()
+    assert slots.limit == 64
+
+
+def test_retry_budget_grows_with_successes_and_never_ends_for_good() -> None:
+    """Ten retries are free, a hundred successes buy ten more, and whoever comes then waits a while."""
+    budget = RetryBudget()
+    assert [budget.take(0.0) for _ in range(10)] == [0.0] * 10
+    assert 0 < budget.take(0.0) <= 60.0
+    for _ in range(120):
+        budget.succeeded()
+    assert budget.take(0.0) == 0.0
+
+
+def test_token_ratios_are_learnt_by_kind() -> None:
+    """A picture's estimate and a clip's are each corrected by their own answers."""
+    ratios = TokenRatios()
+    for _ in range(30):
+        ratios.learn(1120, 280)
+        ratios.learn(30_000, 60_000)
+    assert ratios.expect(1100) == pytest.approx(275, rel=0.01)
+    assert ratios.expect(30_000) == pytest.approx(60_000, rel=0.01)
+
+
+def test_refusals_are_read_by_dimension() -> None:
+    """Tokens and requests are told apart, days are left out, and nonsense is no value."""
+    tokens = read_refusal(classify(generate().route, quota("GenerateContentInputTokensPerModelPerMinute", delay="5s")))
+    assert (tokens.by_tokens, tokens.by_requests, tokens.tokens, tokens.delay_seconds) == (True, False, 9.0, 5.0)
+    both = read_refusal(classify(generate().route, quota("GenerateRequestsPerDay", "GenerateRequestsPerMinute")))
+    assert (both.by_requests, both.requests, both.delay_seconds) == (True, 9.0, None)
+    bare = read_refusal(classify(generate().route, quota()))
+    assert (bare.by_requests, bare.by_tokens, bare.requests) == (True, False, None)
+
+
+async def once(one: AdaptiveGovernor, call: Call, reply: Reply | None = None) -> None:
+    """One call that ends with ``reply`` at once."""
+    async with one.permit(call):
+        if reply is not None:
+            now = anyio.current_time()
+            one.observe(call, classify(call.route, reply), reply, sent_at=now - 0.1, now=now)
+
+
+def test_calls_start_in_the_order_in_which_they_asked() -> None:
+    """First come, first served, at the pace of the cap."""
+
+    async def scenario() -> None:
+        one, order = governor(rpm=60), []
+
+        async def ask(number: int) -> None:
+            async with one.permit(generate(str(number))):
+                order.append((number, anyio.current_time()))
+
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(ask, number)
+        assert [number for number, _ in order] == [0, 1, 2, 3, 4]
+        assert order[4][1] - order[0][1] == pytest.approx(4.0)
+
+    virtually(scenario())
+
+
+def test_a_refused_model_does_not_hold_another() -> None:
+    """Each model has its own gate; the slots are shared."""
+
+    async def scenario() -> None:
+        one = governor()
+        await once(one, generate(), quota("GenerateRequestsPerMinute", delay="30s"))
+        began = anyio.current_time()
+        await once(one, msgspec.structs.replace(generate(), model="other"))
+        assert anyio.current_time() == began
+        await once(one, generate())
+        assert anyio.current_time() - began >= 30.0
+
+    virtually(scenario())
+
+
+def test_giving_up_while_waiting_loses_no_slot() -> None:
+    """Cancelled and drained waiters leave the line; those behind them move up."""
+
+    async def scenario() -> None:
+        drain = Drain()
+        one = governor(concurrency=1, drain=drain)
+        async with one.permit(generate()):
+            with anyio.move_on_after(1):
+                await once(one, generate())
+        with anyio.fail_after(1):
+            await once(one, generate())
+        async with one.permit(generate()), anyio.create_task_group() as group:
+
+            async def waits() -> None:
+                with pytest.raises(Draining):
+                    await once(one, generate())
+
+            group.start_soon(waits)
+            await anyio.sleep(1)
+            drain.begin(143, "SIGTERM")
+
+    virtually(scenario())
+
+
+def test_what_is_learnt_is_told_once_and_remembered_for_a_day() -> None:
+    """The next run starts at 0.9 of the ceiling; after 24 hours it is forgotten."""
+
+    async def scenario() -> None:
+        clock, seen = ManualClock(NOW), Recorder()
+        memory = QuotaMemory(MemoryLedger(), "key", clock)
+        first = governor(memory=memory, clock=clock, seen=seen)
+        await once(first, generate(), quota("GenerateRequestsPerMinute", delay="2s"))
+        assert [event.value for event in seen.of(LimitLearnt)] == ["9"]
+        assert len(seen.of(GateClosed)) == 1
+        await first.keep()
+        assert await memory.ceilings("") == Ceilings(requests=9.0)
+        clock.advance(timedelta(hours=25).total_seconds())
+        assert await memory.ceilings("") == Ceilings()
+
+    virtually(scenario())
+
+
+def test_a_run_started_again_counts_on_with_the_day() -> None:
+    """Two of three requests of the day are used by the first run; the second may send one."""
+
+    async def scenario() -> None:
+        clock = ManualClock(NOW)
+        memory = QuotaMemory(MemoryLedger(), "key", clock)
+        first = governor(memory=memory, clock=clock, rpd=3)
+        await once(first, generate())
+        await once(first, generate())
+        await first.keep()
+        second = governor(memory=memory, clock=clock, rpd=3)
+        await once(second, generate())
+        with pytest.raises(StopEarly):
+            await once(second, generate())
+        clock.advance(86_400)
+        await once(second, generate())
+
+    virtually(scenario())
