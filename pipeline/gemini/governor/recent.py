@@ -38,7 +38,9 @@ class Recent:
 
     def _move_to(self, now: float) -> None:
         bucket = int(now / _BUCKET_SECONDS)
+        if bucket <= self._newest:
+            return
         for passed in range(max(self._newest, bucket - _BUCKETS) + 1, bucket + 1):
             self._total -= self._units[passed % _BUCKETS]
             self._units[passed % _BUCKETS] = 0.0
-        self._newest = max(self._newest, bucket)
+        self._newest = bucket
