@@ -119,7 +119,8 @@ class Flow:
         async with anyio.create_task_group() as generation:
             async with asking:
                 for _ in range(self._generation_workers):
-                    generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, outcomes.clone())
+                    durably = UntilDurable(outcomes.clone(), self._rooms.results)
+                    generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, durably)
             async with ready:
                 with suppress(Draining), self._drain.interruptible():
                     await self._intake(feed, ready, outcomes, worker)
@@ -191,6 +192,32 @@ class PastActivation:
     ) -> None:
         self._ready.close()
         self._uploaded.close()
+
+
+class UntilDurable:
+    """A sink that holds its worker until the outcome is durable.
+
+    A kill makes us pay again for the calls that are out and for the answers that still wait for the disk: together
+    they are never more than the workers of generation.
+    """
+
+    def __init__(self, outcomes: MemoryObjectSendStream[Outcome], results: ResultsRoom) -> None:
+        self._outcomes = outcomes
+        self._results = results
+
+    async def send(self, item: Outcome) -> None:
+        """Send, and wait for the commit."""
+        durable = self._results.expect(item)
+        await self._outcomes.send(item)
+        await durable.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._outcomes.close()
 
 
 def first_of_ours(error: BaseException) -> PipelineError | None:

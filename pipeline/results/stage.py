@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
-from anyio import CancelScope, CapacityLimiter, EndOfStream, WouldBlock, get_cancelled_exc_class
+from anyio import CancelScope, CapacityLimiter, EndOfStream, Event, WouldBlock, get_cancelled_exc_class
 from anyio.streams.memory import MemoryObjectReceiveStream
 from anyio.to_thread import run_sync
 
@@ -47,6 +47,7 @@ class ResultsRoom:
         self._observer = observer
         self._on_committed = on_committed
         self._on_stop = on_stop
+        self._expected: dict[int, Event] = {}
         self._stop: StopRun | None = None
         self._is_silent = False
         self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
@@ -65,20 +66,30 @@ class ResultsRoom:
                 while batch := self._waiting(outcomes):
                     await self._take(batch)
                 raise
+            finally:
+                for done in self._expected.values():
+                    done.set()
         if self._stop:
             raise self._stop
 
+    def expect(self, outcome: Outcome) -> Event:
+        """To be asked before ``outcome`` is sent: set when it is durable, or when this room can do no more for it."""
+        return self._expected.setdefault(id(outcome), Event())
+
     async def _take(self, batch: list[_Entry]) -> None:
         """Commit. Once that has failed, a batch only gets as far as file and ledger let it; none is acknowledged."""
-        if self._is_silent:
-            return  # the disk has not answered for minutes: waiting for it again would only hold up the end
         try:
-            await self._commit(batch)
+            if not self._is_silent:  # a disk that has not answered for minutes would only hold up the end
+                await self._commit(batch)
         except StopRun as stop:
             if self._stop is None:
                 self._stop = stop
                 self._folder.is_sound = False
                 self._on_stop(stop)
+        finally:
+            for entry in batch:
+                if done := self._expected.pop(id(entry.outcome), None):
+                    done.set()
 
     def _entry(self, outcome: Outcome) -> _Entry:
         line = line_of(outcome, self._backend)
