@@ -47,8 +47,8 @@ class Run:
         """``hold_at`` makes it wait at that moment until ``end`` is called; ``is_held`` is known from here on."""
         self._told, tell = os.pipe()
         wait, self._release = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
+        self.pid = os.fork()
+        if not self.pid:
             os.close(self._release)
 
             def hold() -> None:
@@ -68,7 +68,7 @@ class Run:
         while more := os.read(self._told, 65536):
             said += more
         os.close(self._told)
-        _, status = os.waitpid(self._pid, 0)
+        _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             return Ended(None, None)
         summary = msgspec.json.decode(said, type=Summary) if said.startswith(b"{") else None
@@ -93,7 +93,7 @@ def _child(
 
     try:
         _count(moment)
-        client.open_transport = Service(journal, now, moment).open  # type: ignore[assignment]
+        client.open_transport = Service(journal, now, moment).open  # type: ignore[assignment, attr-defined]
         summary = anyio.run(_run, spec, Clock(now))
         os.write(tell, msgspec.json.encode(summary))
         os._exit(summary.exit_code)

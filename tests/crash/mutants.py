@@ -15,7 +15,7 @@ def acknowledged_before_synced() -> None:
 
     async def reversed_commit(self: ResultsRoom, batch: Any) -> None:
         put_off: list[int] = []
-        durable.sync_data = put_off.append
+        durable.sync_data = put_off.append  # type: ignore[assignment]
         try:
             await commit(self, batch)
         finally:
@@ -57,7 +57,7 @@ def compacted_without_sync() -> None:
         def sync_data(fd: int) -> None:
             pass
 
-    compaction.durable = Careless  # type: ignore[assignment, misc]
+    compaction.durable = Careless  # type: ignore[assignment, attr-defined]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

@@ -21,9 +21,9 @@ from pipeline.gemini.api import Call, Reply, Route
 ORIGIN = "https://generativelanguage.googleapis.com"
 LIFE = timedelta(hours=48)
 REFUSED = "refused"
-"""A prompt that is answered with 400."""
-OVERLOADED = "overloaded"
-"""A prompt that is answered with 503."""
+"""A prompt that is too long, for good."""
+UNLUCKY = "unlucky"
+"""A prompt whose call fails for no known reason, which another night may mend."""
 
 
 def answer_to(prompt: str, media: list[str]) -> str:
@@ -73,9 +73,9 @@ class Service:
             if not self._is_there(name):
                 return _error(403, "PERMISSION_DENIED", "You do not have permission to access the File.")
             media.append(self._files[name]["sha256"])
-        if prompt in (REFUSED, OVERLOADED):
+        if prompt in (REFUSED, UNLUCKY):
             self._note("asked", key=call.subject, prompt=prompt, media=media)
-            return TOO_LONG if prompt == REFUSED else _error(503, "UNAVAILABLE")
+            return TOO_LONG if prompt == REFUSED else _error(418, "UNKNOWN")
         self._note("paid", key=call.subject, prompt=prompt, media=media)
         candidate = {"content": {"parts": [{"text": answer_to(prompt, media)}]}, "finishReason": "STOP"}
         return _ok({"candidates": [candidate], "usageMetadata": {"totalTokenCount": 5}})
@@ -115,7 +115,7 @@ class Service:
         return name in self._files and datetime.fromisoformat(self._files[name]["expires_at"]) > self._now()
 
     def _note(self, event: str, **facts: object) -> None:
-        os.write(self._journal, json.dumps({"event": event, **facts}).encode() + b"\n")
+        os.write(self._journal, json.dumps({"event": event, "run": os.getpid(), **facts}).encode() + b"\n")
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -19,8 +19,6 @@ from tests.support.processes import Emulator, by_key, emulator, run, start
 
 ITEMS = 3000
 IN_FLIGHT = 32
-COMMITTING = IN_FLIGHT // 2
-"""Answers that may wait for one sync while the next calls are out: paid, received, not yet durable."""
 KILLS = 200
 SIZES = {1000: 0.94, 100_000: 0.05, 2_000_000: 0.01}
 """Bytes of an answer, and its share of the items; a line holds its answer twice, as text and as data."""
@@ -109,7 +107,6 @@ async def test_two_hundred_kills(tmp_path: Path) -> None:
     print(f"{twice} answers paid again, at most {worst} for one kill; {named.total()} calls named in doubt")
     assert inside >= 0.8 * KILLS
     assert twice > 0, "no kill hit a call in flight: this proves nothing"
-    assert twice <= KILLS * IN_FLIGHT
-    assert worst <= IN_FLIGHT + COMMITTING
+    assert worst <= IN_FLIGHT
     assert all(named[key] >= answers for key, answers in again.items())
     assert named.total() <= 1.2 * twice + IN_FLIGHT

@@ -29,11 +29,11 @@ from hypothesis.stateful import (
 from pipeline.errors import ExitCode
 from pipeline.spec import GenerationSpec, OnChange, RunSpec, Selection, SourceSpec, UploadSpec
 from tests.crash.forked import Ended, Run
-from tests.crash.service import OVERLOADED, REFUSED, answer_to, read_journal
+from tests.crash.service import REFUSED, UNLUCKY, answer_to, read_journal
 from tests.support import generated
 
 KEYS = st.sampled_from("abcdef")
-PROMPTS = st.sampled_from(["p", "q", "r", REFUSED, OVERLOADED])
+PROMPTS = st.sampled_from(["p", "q", "r", REFUSED, UNLUCKY])
 MEDIA = ["one.png", "two.png"]
 MOMENTS = st.integers(1, 90)
 
@@ -140,9 +140,9 @@ class RunFolderMachine(RuleBasedStateMachine):
         asked = self._to_be_asked(before, "run", retry_failed=False)
         first = self._start(hold_at=moment)
         if first.is_held and (self.output / "results.jsonl").exists():
-            held = len(self._events())
-            assert self._start().end().exit_code == ExitCode.LOCKED
-            assert len(self._events()) == held
+            second = self._start()
+            assert second.end().exit_code == ExitCode.LOCKED
+            assert second.pid not in {event["run"] for event in self._events()}
         ended = first.end()
         self._judge_calls(journalled, asked, complete=True)
         self._judge_end(ended, before, asked, stops=False)
@@ -266,7 +266,7 @@ def _is_settled(line: dict[str, Any] | None, wanted: Question, *, retry_failed: 
 def _judge_line(line: dict[str, Any], prompt: str, asked: Question) -> None:
     if prompt == REFUSED:
         assert (line["status"], line["error"]["retryable"]) == ("failed", False)
-    elif prompt == OVERLOADED:
+    elif prompt == UNLUCKY:
         assert (line["status"], line["error"]["retryable"]) == ("failed", True)
     else:
         assert line["status"] == "succeeded"
