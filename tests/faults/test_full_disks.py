@@ -179,7 +179,7 @@ def small_disk(path: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-@pytest.mark.parametrize("free_bytes", [100_000, 400_000, 900_000])
+@pytest.mark.parametrize("free_bytes", [100_000, 250_000, 400_000])
 def test_a_disk_that_fills_up(tmp_path: Path, media: Path, temporary: Path, free_bytes: int) -> None:
     """On a disk without room even for salvaged answers they are kept elsewhere; with room the run completes."""
     disk = tmp_path / "disk"

@@ -103,6 +103,7 @@ def test_an_absurd_delay_is_waited_for_within_reason(tmp_path: Path, retry_info:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("retry_info", ["9223372036854775807s", "-1s", "NaNs", "soon"])
 def test_an_absurd_delay_passes(tmp_path: Path, retry_info: str) -> None:
     """In its full length: at most two minutes later the run goes on, and every item has its answer."""
