@@ -10,7 +10,7 @@ The numbers without another source are those of ``tests/benchmarks/governor_simu
 
 import math
 
-from pipeline.gemini.governor.pace import LATENESS_SECONDS, Rate
+from pipeline.gemini.governor.pace import Rate
 from pipeline.gemini.governor.recent import SPAN_SECONDS, Recent
 
 MARGIN = 0.98
@@ -29,6 +29,7 @@ PAUSE, OWN_PAUSE = 0.33, 0.15
 """What is left out after a refusal, in standard deviations of a minute's use: where others came in a row, and where
 our own calls were larger than thought."""
 
+REST_SECONDS = 0.25
 OWN_SHARE = 0.85
 """From this part of a told ceiling on, it was our own calls that filled it."""
 
@@ -175,9 +176,9 @@ class Limit:
         self._pause(OWN_PAUSE if by_chance else PAUSE, now)
 
     def _rest(self, now: float) -> None:
-        """What is empty now fills by no more than the margin: leave room for what late calls make up."""
+        """What is empty now fills by no more than the margin: leave room for the network's jitter."""
         if self._rate:
-            self._rate.rest(LATENESS_SECONDS, now)
+            self._rate.rest(REST_SECONDS, now)
 
     def _pause(self, deviations: float, now: float) -> None:
         """Leave a few calls out: what filled the window will stay in it for a while, and so would refusals."""

@@ -10,8 +10,8 @@ GATE_MAX_SECONDS = 60.0
 SPREAD_SHARE = 0.1
 """The part of the gate's closing over which the first calls after it are spread, so that they don't come at once."""
 
-LATENESS_SECONDS = 0.25
-"""The lag of a busy event loop that a pace makes up for; small against a minute, so that no window sees a burst."""
+LATENESS_SECONDS = 1.0
+"""The lag of a busy event loop that a pace makes up for: of a minute it is less than the margin below a ceiling."""
 
 _SPREAD_CALLS = 64
 
