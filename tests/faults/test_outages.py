@@ -88,7 +88,8 @@ def test_one_item_that_the_service_never_answers_fails_alone(tmp_path: Path) -> 
 def test_an_absurd_delay_is_waited_for_within_reason(tmp_path: Path, retry_info: str) -> None:
     """One 429 with a delay that nobody can mean: the run stays alive, ends on a signal, and nothing has failed."""
     rows = manifest(tmp_path / "rows.jsonl", ROWS)
-    with service(fault("429_rpm", route="generate", first=1, after=10, retry_info=retry_info)) as server:
+    refusal = fault("429_rpm", route="generate", first=1, after=10, retry_info=retry_info, quota_value=60_000)
+    with service(refusal) as server:
         with started(rows, tmp_path / "run", "--concurrency", 1, base_url=server.base_url) as process:
             wait_until(lambda: server.ledger()["faults"])
             time.sleep(0.3)
@@ -108,7 +109,8 @@ def test_an_absurd_delay_is_waited_for_within_reason(tmp_path: Path, retry_info:
 def test_an_absurd_delay_passes(tmp_path: Path, retry_info: str) -> None:
     """In its full length: at most two minutes later the run goes on, and every item has its answer."""
     rows = manifest(tmp_path / "rows.jsonl", ROWS)
-    with service(fault("429_rpm", route="generate", first=1, after=10, retry_info=retry_info)) as server:
+    refusal = fault("429_rpm", route="generate", first=1, after=10, retry_info=retry_info, quota_value=60_000)
+    with service(refusal) as server:
         ended = run(rows, tmp_path / "run", "--concurrency", 4, base_url=server.base_url, timeout=200)
     assert ended.exit_code == 0, ended.stderr
     assert ended.seconds < 150
