@@ -151,7 +151,7 @@ def test_forty_videos_cost_few_state_calls_and_none_is_used_early(tmp_path: Path
         ledger = server.ledger()
     assert ledger["state_calls"] < 120
     assert ledger["calls"]["generate"] == {"200": 40}
-    assert ended.summary["wall_seconds"] < 12
+    assert ended.summary["wall_seconds"] < 20
 
 
 def test_the_files_command_sees_what_was_uploaded(tmp_path: Path) -> None:
