@@ -274,7 +274,7 @@ def _judge_line(line: dict[str, Any], prompt: str, asked: Question) -> None:
 
 
 # Nothing is shrunk: each step is a process or two.
-SHORT = settings(max_examples=10, stateful_step_count=12, phases=(Phase.reuse, Phase.generate))
+SHORT = settings(max_examples=25, stateful_step_count=12, phases=(Phase.reuse, Phase.generate))
 LONG = settings(SHORT, max_examples=250, stateful_step_count=30)
 
 
