@@ -1,10 +1,17 @@
 """What every test stands on: no key from the environment, and Hypothesis that minds a busy machine."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("shared_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared_machine")
+
+for _number in (signal.SIGINT, signal.SIGHUP):
+    # A shell's background job and nohup ignore these, the command inherits that and rightly leaves it so.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,13 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generated.pictures(tmp_path_factory.mktemp("media"), 200)
 
 
-def signalled(media: Path, output: Path, server: Emulator, *signals: signal.Signals, grace: float = 60) -> Ended:
+HANGING = 'describe = "brief"\n[[fault]]\nkind = "hang"\nroute = "generate"\nafter = 20'
+"""Twenty answers, and then none."""
+
+
+def signalled(
+    media: Path, output: Path, server: Emulator, *signals: signal.Signals, grace: float = 60, at_lines: int = 30
+) -> Ended:
     """Start a run, send it the signals under load, and let it end."""
     process = start(
         "run", media, "-o", output, "--base-url", server.base_url, "--json", "--concurrency", 16, "--grace", grace
@@ -28,7 +34,7 @@ def signalled(media: Path, output: Path, server: Emulator, *signals: signal.Sign
     until = time.monotonic() + 60
     while time.monotonic() < until:
         path = output / "results.jsonl"
-        if path.exists() and path.read_bytes().count(b"\n") >= 30:
+        if path.exists() and path.read_bytes().count(b"\n") >= at_lines:
             break
         time.sleep(0.02)
     began = time.monotonic()
@@ -56,8 +62,8 @@ def test_a_signal_drains(media: Path, tmp_path: Path, number: signal.Signals) ->
 
 def test_a_second_signal_ends_it_at_once(media: Path, tmp_path: Path) -> None:
     """Calls that are out are cut off and named in doubt; the exit code is the signal's."""
-    with emulator('describe = "brief"\n[[fault]]\nkind = "hang"\nroute = "generate"\nafter = 40') as server:
-        ended = signalled(media, tmp_path / "run", server, signal.SIGTERM, signal.SIGTERM)
+    with emulator(HANGING) as server:
+        ended = signalled(media, tmp_path / "run", server, signal.SIGTERM, signal.SIGTERM, at_lines=20)
     assert ended.exit_code == 143
     assert ended.seconds < 10
     assert 1 <= len(ended.summary["in_doubt"]) <= 16
@@ -66,8 +72,8 @@ def test_a_second_signal_ends_it_at_once(media: Path, tmp_path: Path) -> None:
 
 def test_calls_longer_than_the_grace_are_in_doubt(media: Path, tmp_path: Path) -> None:
     """The drain ends when its grace does, and says which items may have been billed."""
-    with emulator('describe = "brief"\n[[fault]]\nkind = "hang"\nroute = "generate"\nafter = 40') as server:
-        ended = signalled(media, tmp_path / "run", server, signal.SIGTERM, grace=1)
+    with emulator(HANGING) as server:
+        ended = signalled(media, tmp_path / "run", server, signal.SIGTERM, grace=1, at_lines=20)
         assert ended.exit_code == 143
         assert ended.seconds < 10
         assert 1 <= len(ended.summary["in_doubt"]) <= 16
