@@ -10,52 +10,12 @@ from pipeline.errors import ItemError, UsageError
 from pipeline.manifest.prompts import Prompts
 from pipeline.manifest.template import RENDERED_CHARACTERS, Template
 from pipeline.spec import ItemDefaults
+from tests.security.hostile import SSTI
 
 IMAGE = {"index": 1, "mime_type": "image/jpeg", "start": None, "end": None}
 VIDEO = {"index": 2, "mime_type": "video/mp4", "start": "00:01", "end": "00:03"}
 
-PAYLOADS = [
-    "{{ 7 * 7 }}",
-    "{{7*'7'}}",
-    "${7*7}",
-    "#{7*7}",
-    "<%= 7*7 %>",
-    "{% print(7*7) %}",
-    "{%- set x = 1 -%}{{ x }}",
-    "{# a comment #}",
-    "{{ config }}",
-    "{{ config.items() }}",
-    "{{ self }}",
-    "{{ self.__init__.__globals__ }}",
-    "{{ request.application.__globals__ }}",
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ [].__class__.__base__.__subclasses__() }}",
-    "{{ ().__class__.__bases__[0] }}",
-    "{{ lipsum.__globals__['os'].popen('id').read() }}",
-    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    "{{ joiner.__init__.__globals__.os.system('id') }}",
-    "{{ namespace.__init__.__globals__ }}",
-    "{{ get_flashed_messages.__globals__ }}",
-    "{{ url_for.__globals__ }}",
-    "{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}",
-    "{% import 'os' as os %}{{ os.popen('id').read() }}",
-    "{% include '/etc/passwd' %}",
-    "{% extends '/etc/passwd' %}",
-    "{{ ''|attr('__class__') }}",
-    "{{ ''['__class__'] }}",
-    "{{ ''['\\x5f\\x5fclass\\x5f\\x5f'] }}",
-    "{{ '{0.__class__}'.format(1) }}",
-    "{0.__class__.__init__.__globals__}",
-    "%(key)s %s %n",
-    "{% raw %}{{ x }}{% endraw %}",
-    "{{ 'a' * 10**9 }}",
-    "{% for i in range(10**9) %}x{% endfor %}",
-    "{{ x",
-    "{% if",
-    "}}{{",
-    "'; DROP TABLE line; --",
-    "\u2028\u2029\u202e",
-]
+PAYLOADS = [*SSTI, "\u2028\u2029\u202e"]
 
 REFUSED = [
     "{{ ''.__class__ }}",
