@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.errors import ExitCode, PipelineError
-from pipeline.plain_text import printable, printable_lines
-from pipeline.redaction import Redaction
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,
@@ -253,7 +251,9 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
     except Exception:  # noqa: BLE001 - whatever gets here is a bug, and the trace is what its report needs
-        click.echo(printable_lines(redaction().text(traceback.format_exc())), err=True)
+        from pipeline.commands.tell import tell_lines
+
+        tell_lines(traceback.format_exc())
         fail(
             "this is a bug; please report it with the lines above. Run again: nothing that was answered is lost",
             ExitCode.BUG,
@@ -263,15 +263,10 @@ def main() -> NoReturn:
 
 def fail(sentence: str, exit_code: int) -> NoReturn:
     """One clear sentence on stderr, and out."""
-    click.echo(printable(redaction().text(f"pipeline: {sentence}")), err=True)
+    from pipeline.commands.tell import tell
+
+    tell(f"pipeline: {sentence}", err=True)
     sys.exit(exit_code)
-
-
-def redaction() -> Redaction:
-    """Of every key that the environment holds."""
-    from pipeline.config import KEY_VARIABLES, environment
-
-    return Redaction(*(environment().get(name) for name in KEY_VARIABLES))
 
 
 def leave_no_core() -> None:
