@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 MODEL = json.dumps({"name": "models/gemini-3.8-flash", "supportedGenerationMethods": ["generateContent"]}).encode()
 ANSWER = json.dumps(
@@ -71,8 +72,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is whole."""
