@@ -114,7 +114,10 @@ class DrainBegan(Event, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Is told of everything that happens, on the event loop's thread; must return at once."""
+    """Is told of everything that happens, on the event loop's thread; must return at once.
+
+    One that has an attribute ``ignores``, a collection of event types, is not told of those.
+    """
 
     def notify(self, event: Event) -> None:
         """Take notice of ``event``."""
@@ -126,12 +129,18 @@ class Observers:
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = list(observers)
+        self._told: dict[type[Event], list[Observer]] = {}
 
     def add(self, observer: Observer) -> None:
         """Let one more watch from now on."""
         self._observers.append(observer)
+        self._told.clear()
 
     def notify(self, event: Event) -> None:
-        """Tell each in turn."""
-        for observer in self._observers:
+        """Tell each that wants to hear of such an event, in turn."""
+        told = self._told.get(type(event))
+        if told is None:
+            told = [observer for observer in self._observers if type(event) not in getattr(observer, "ignores", ())]
+            self._told[type(event)] = told
+        for observer in told:
             observer.notify(event)

@@ -19,6 +19,10 @@ class Redaction:
         self._texts = sorted(forms, key=len, reverse=True)  # a form may begin with a shorter one
         self._bytes = [form.encode(errors="surrogateescape") for form in self._texts]
 
+    def finds(self, text: str) -> bool:
+        """Whether ``text`` holds one."""
+        return any(form in text for form in self._texts)
+
     def text(self, text: str) -> str:
         """``text`` without them."""
         for form in self._texts:

@@ -61,6 +61,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    value: Json = None
+    """The JSON that ``body`` holds, None where it holds none; told of successes by the retrying wrapper."""
     attempts: int = 1
     """Calls it took, this one included; told by the retrying wrapper."""
     ambiguous: bool = False

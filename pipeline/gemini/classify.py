@@ -39,6 +39,7 @@ _TLS = "The server's certificate can't be verified; correct the base URL, the cl
 
 _A = Action
 TABLE: tuple[Row, ...] = (
+    Row(rule="success", when=lambda s: _ok(s) and _kept_promise(s), action=_A.SUCCESS),
     # no reply ------------------------------------------------------------------------------------------------
     Row(
         rule="certificate",
@@ -69,7 +70,6 @@ TABLE: tuple[Row, ...] = (
         is_outage=True,
     ),
     # replies that are not what they should be ----------------------------------------------------------------
-    Row(rule="success", when=lambda s: _ok(s) and _kept_promise(s), action=_A.SUCCESS),
     Row(rule="redirect", when=lambda s: 300 <= s.status < 400, action=_A.STOP_HUMAN, advice=_REDIRECT),
     Row(
         rule="no upload URL",

@@ -36,7 +36,7 @@ def decode_file(value: Json) -> RemoteFile | None:
         created_at=decode_time(value.get("createTime")),
         display_name=_text(value, "displayName"),
         error_code=_int64(error.get("code")),
-        error_message=one_line(_text(error, "message") or "") or None,
+        error_message=one_line(message) or None if (message := _text(error, "message")) else None,
     )
 
 

@@ -12,7 +12,6 @@ from pipeline.gemini.health import Patience
 from pipeline.gemini.source import open_source
 from pipeline.gemini.upload import Upload
 from pipeline.gemini.upload_plan import mismatch
-from pipeline.gemini.wire import decode_object
 from pipeline.records import Media, RemoteFile
 from pipeline.spec import EndpointSpec, UploadSpec
 
@@ -66,7 +65,7 @@ class FilesClient:
                 file: RemoteFile | None = None
                 try:
                     file = await upload.run()
-                    await source.confirm()
+                    await source.confirm(file.sha256)
                 except ItemError:
                     upload.undo()
                     if file:
@@ -83,7 +82,7 @@ class FilesClient:
 
     async def get(self, name: str) -> RemoteFile:
         reply = await self._send(self._polls, Route.FILE_GET, "GET", name)
-        file = decode_file(decode_object(reply.body))
+        file = decode_file(reply.value)
         if file is None:
             message = f"files.get of {name} told of no file"
             failure = Failure(stage="activation", kind="malformed_answer", message=message, retryable=True)
@@ -99,7 +98,8 @@ class FilesClient:
         while token is not None:
             query = f"?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token, safe='')}" if token else "")
             path = f"{self._endpoint.api_version}/files{query}"
-            page = decode_object((await self._calls.send(_call(Route.FILE_LIST, "GET", path, "files"))).body) or {}
+            value = (await self._calls.send(_call(Route.FILE_LIST, "GET", path, "files"))).value
+            page = value if isinstance(value, dict) else {}
             listed = page.get("files")
             for entry in listed if isinstance(listed, list) else []:
                 if file := decode_file(entry):

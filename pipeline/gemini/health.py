@@ -62,9 +62,14 @@ class Health:
         p = self._patience
         return len(self._failed) >= p.outage_subjects or self._connect_faults >= p.outage_connects
 
+    @property
+    def in_trouble(self) -> bool:
+        """Whether calls are admitted one by one."""
+        return self._day_since is not None or self.in_outage
+
     def admit(self, subject: str, now: float) -> float:
         """Seconds until the next chance, 0 to go ahead; the one that goes ahead takes the probe's place."""
-        if not (self.in_outage or self._day_since is not None) or subject == self._prober:
+        if not self.in_trouble or subject == self._prober:
             return 0.0
         if now < self._next_probe:
             return min(self._next_probe - now, self._patience.backoff_max_seconds)
@@ -75,7 +80,7 @@ class Health:
 
     def succeeded(self, *, sent_at: float) -> bool:
         """A call did what it should. Tells whether calls that wait may go ahead now."""
-        waited = self.in_outage or self._day_since is not None
+        waited = self.in_trouble
         self.successes += 1
         self._failed.clear()
         self._failing_since = self._refused_since = math.inf

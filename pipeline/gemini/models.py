@@ -11,7 +11,7 @@ from pipeline.errors import Failure, ItemError, StopEarly, StopForHuman
 from pipeline.gemini.api import Call, GenerateRequest, GenerateResponse, Reply, Route, Transport
 from pipeline.gemini.classify import classify
 from pipeline.gemini.signals import Action, Verdict
-from pipeline.gemini.wire import FaultKind, TransportFault, decode_object
+from pipeline.gemini.wire import FaultKind, TransportFault
 from pipeline.spec import DEFAULT_BASE_URL, EndpointSpec, GenerationSpec
 
 SERVER_TIMEOUT_FLOOR_SECONDS = 30
@@ -61,7 +61,7 @@ class ModelsClient:
             )
         )
         # RetryingTransport has made sure that it is JSON; JSON that is no object reads as an answer without content.
-        body = decode_object(reply.body) or {}
+        body = reply.value if isinstance(reply.value, dict) else {}
         return GenerateResponse(body=body, attempts=reply.attempts, ambiguous=reply.ambiguous)
 
     async def check(self, model: str) -> None:

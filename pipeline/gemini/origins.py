@@ -2,11 +2,13 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from pipeline.errors import UsageError
 
 _PORTS = {"http": 80, "https": 443}
+_GOOGLE_APIS = ".googleapis.com:443"
 _UNSAFE = re.compile(r"[^\x21-\x7e]|[\\@]")
 
 
@@ -31,11 +33,20 @@ def checked_base_url(url: str) -> str:
 
 def may_upload_to(url: str, base_url: str) -> bool:
     """Whether an upload session's URL is the base URL's origin, or https on Google's API hosts."""
-    target = origin(url)
+    target = _session_origin(url)
     if target is None:
         return False
-    host = urlsplit(url).hostname or ""
-    return target == origin(base_url) or (target == f"https://{host}:443" and host.endswith(".googleapis.com"))
+    return target == _known_origin(base_url) or (target.startswith("https://") and target.endswith(_GOOGLE_APIS))
+
+
+def _session_origin(url: str) -> str | None:
+    """``origin(url)``; what stands before the path is the same for session after session."""
+    scheme, slashes, rest = url.partition("://")
+    host, slash, _ = rest.partition("/")
+    return _known_origin(f"{scheme}{slashes}{host}{slash}") if slash and not _UNSAFE.search(url) else origin(url)
+
+
+_known_origin = lru_cache(maxsize=64)(origin)
 
 
 def _split(url: str) -> SplitResult | None:

@@ -1,7 +1,6 @@
 """The transport that the clients use: classifies how each call ended, and waits, sends again, or raises our errors."""
 
 import random
-from collections import Counter
 from typing import Protocol
 
 import anyio
@@ -51,18 +50,20 @@ class SessionLost(PipelineError):
 class _Effort:
     """What one call has taken so far."""
 
+    __slots__ = ("_successes", "alone", "ambiguous", "by_rule", "charged", "sent")
+
     def __init__(self, successes: int) -> None:
         self.sent = 0
         self.charged = 0
         self.ambiguous = False
-        self.by_rule: Counter[str] = Counter()
+        self.by_rule: dict[str, int] = {}
         self.alone = 0
         """Failures while others succeeded: the item is at fault, not the service."""
         self._successes = successes
 
     def note(self, verdict: Verdict, successes: int) -> None:
         self.ambiguous |= verdict.ambiguous
-        self.by_rule[verdict.rule] += 1
+        self.by_rule[verdict.rule] = self.by_rule.get(verdict.rule, 0) + 1
         if verdict.is_outage and successes > self._successes:
             self.alone += 1
         self._successes = successes
@@ -104,7 +105,14 @@ class RetryingTransport:
             while True:
                 reply, verdict, sent_at = await self._attempt(call, effort)
                 if reply is not None and verdict.action is Action.SUCCESS:
-                    return msgspec.structs.replace(reply, attempts=effort.sent, ambiguous=effort.ambiguous)
+                    return Reply(
+                        status=reply.status,
+                        headers=reply.headers,
+                        body=reply.body,
+                        value=verdict.signal.value,
+                        attempts=effort.sent,
+                        ambiguous=effort.ambiguous,
+                    )
                 wait = await self._decide(call, verdict, effort, sent_at)
                 with self._drain.interruptible():
                     await anyio.sleep(wait)
@@ -116,9 +124,10 @@ class RetryingTransport:
         """Send once, when health and governor allow; tell them how it ended."""
         try:
             while True:
-                await self._await_health(call)
+                if self._health.in_trouble:
+                    await self._await_health(call)
                 async with self._governor.permit(call):
-                    if self._health.admit(call.subject, monotonic()) > 0:
+                    if self._health.in_trouble and self._health.admit(call.subject, monotonic()) > 0:
                         continue  # an outage began while this call waited for its permit
                     self._drain.check()
                     return await self._send_once(call, effort)
@@ -136,13 +145,15 @@ class RetryingTransport:
         sent_at = monotonic()
         reply: Reply | None = None
         try:
-            reply = await self._transport.send(msgspec.structs.replace(call, attempt=effort.sent))
+            if effort.sent > 1:
+                call = msgspec.structs.replace(call, attempt=effort.sent)
+            reply = await self._transport.send(call)
             verdict = classify(call.route, reply)
         except TransportFault as fault:
             verdict = classify(call.route, fault)
         effort.note(verdict, self._health.successes)
         now = monotonic()
-        self._governor.observe(call, verdict, reply, sent_at=sent_at, now=now)
+        self._governor.observe(call, verdict, sent_at=sent_at, now=now)
         self._note_health(call, verdict, sent_at, now)
         return reply, verdict, sent_at
 

@@ -9,6 +9,7 @@ import msgspec
 from pipeline.errors import Again
 from pipeline.gemini.api import Reply, Route
 from pipeline.gemini.wire import ErrorBody, TransportFault, decode_error, decode_json
+from pipeline.records import Json
 
 
 class Action(StrEnum):
@@ -44,6 +45,9 @@ AGAIN: Mapping[Action, Again] = {
 }
 
 
+_NO_ERROR = ErrorBody()
+
+
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """How a call ended, decoded as far as the table needs. ``status`` is 0 where there was no reply."""
 
@@ -52,8 +56,14 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     error: ErrorBody = ErrorBody()
     fault: TransportFault | None = None
-    is_json: bool = False
+    value: Json = None
+    """The JSON of a 2xx; None where it holds none."""
     is_empty: bool = True
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is a 2xx that holds JSON."""
+        return self.value is not None
 
     def says(self, *patterns: str) -> bool:
         """Whether the error's message or reason holds one of ``patterns`` (regular expressions, any case)."""
@@ -79,8 +89,8 @@ def read_signal(route: Route, seen: Reply | TransportFault) -> Signal:
         route=route,
         status=seen.status,
         headers=seen.headers,
-        error=ErrorBody() if ok else decode_error(seen.body),
-        is_json=decode_json(seen.body) is not None if ok else False,
+        error=_NO_ERROR if ok else decode_error(seen.body),
+        value=decode_json(seen.body) if ok and seen.body else None,
         is_empty=not seen.body.strip(),
     )
 

@@ -39,18 +39,21 @@ class Source:
     async def check(self) -> None:
         """Raises ``ItemError`` (source_changed) if the file is no longer the one that was opened.
 
-        Bytes that are held were checked by their hash, and can't change any more.
+        Bytes that are held can't change any more.
         """
         if self.whole is None:
             await to_thread.run_sync(self._check)
 
-    async def confirm(self) -> None:
+    async def confirm(self, told_sha256: str | None) -> None:
         """After all was sent: raises ``ItemError`` (source_changed) if it may have been other bytes than the medium's.
 
-        A change can keep a file's length and set its time back; it can't keep its ctime.
+        A change can keep a file's length and set its time back; it can't keep its ctime. Of bytes that are held the
+        service tells the hash, ``told_sha256``; they are hashed here where it tells none, or another.
         """
         if self.whole is None:
             await to_thread.run_sync(self._confirm)
+        elif told_sha256 != self._media.sha256:
+            self._check_hash(hashlib.sha256(self.whole))
 
     async def body(self, offset: int, length: int) -> Body:
         """The bytes from ``offset``; those of a large file streamed anew each time they are sent."""
@@ -67,8 +70,8 @@ class Source:
         """Read all of it, and make sure that it is what the medium was identified by. Raises ``ItemError``."""
         self._check_regular()
         self.whole = self._read(0, self.size_bytes)
-        if hashlib.sha256(self.whole).hexdigest() != self._media.sha256:
-            raise _changed(self._media)
+        if not self._is_as_identified():
+            self._check_hash(hashlib.sha256(self.whole))
 
     def identify(self) -> None:
         """Raises ``ItemError`` unless the bytes are those that the medium was identified by.
@@ -76,14 +79,12 @@ class Source:
         A file that was only touched since is read once more, for its bytes decide.
         """
         self._check_regular()
-        known, found = self._media.identity, self._stat
-        if (found.st_mtime_ns, found.st_ctime_ns, found.st_ino) == (known.mtime_ns, known.ctime_ns, known.inode):
+        if self._is_as_identified():
             return
         digest = hashlib.sha256()
-        for start in range(0, found.st_size, _PIECE_BYTES):
-            digest.update(self._read(start, min(_PIECE_BYTES, found.st_size - start)))
-        if digest.hexdigest() != self._media.sha256:
-            raise _changed(self._media)
+        for start in range(0, self.size_bytes, _PIECE_BYTES):
+            digest.update(self._read(start, min(_PIECE_BYTES, self.size_bytes - start)))
+        self._check_hash(digest)
 
     def _check(self) -> None:
         now = os.fstat(self._fd)
@@ -104,6 +105,14 @@ class Source:
             data += more
         self._check()
         return data
+
+    def _is_as_identified(self) -> bool:
+        known, found = self._media.identity, self._stat
+        return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino) == (known.mtime_ns, known.ctime_ns, known.inode)
+
+    def _check_hash(self, digest: "hashlib._Hash") -> None:
+        if digest.hexdigest() != self._media.sha256:
+            raise _changed(self._media)
 
     def _check_regular(self) -> None:
         if not stat.S_ISREG(self._stat.st_mode) or self._stat.st_size != self._media.size_bytes:

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +15,7 @@ from pipeline.redaction import Redaction
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
 
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 """Longest reply that is read, counted after decompression."""
@@ -55,20 +57,12 @@ class HttpTransport:
         raise outcome
 
     async def _exchange(self, call: Call, outgoing: "_Outgoing") -> Reply:
-        import aiohttp
-        from yarl import URL
-
-        timeout = aiohttp.ClientTimeout(
-            total=call.total_seconds,
-            sock_connect=min(CONNECT_SECONDS, call.total_seconds),
-            sock_read=min(call.idle_seconds, call.total_seconds),
-        )
         async with self._session.request(
             call.method,
-            URL(call.url if call.url is not None else f"{self._base_url}/{call.path}", encoded=True),
+            _session_url(call.url) if call.url is not None else _api_url(f"{self._base_url}/{call.path}"),
             headers=self._headers(call),
             data=outgoing.data(),
-            timeout=timeout,
+            timeout=_timeout(call.total_seconds, call.idle_seconds),
             allow_redirects=False,
         ) as response:
             body = await _read_capped(response)
@@ -87,11 +81,9 @@ class HttpTransport:
         no answer could hold the key by chance."""
         lower = {name.lower(): value for name, value in headers.items()}
         redaction = self._answer_redaction if 200 <= status < 300 else self._redaction
-        return Reply(
-            status=status,
-            headers={name: redaction.text(value) for name, value in lower.items()},
-            body=redaction.data(body),
-        )
+        if redaction.finds("\n".join(lower.values())):
+            lower = {name: redaction.text(value) for name, value in lower.items()}
+        return Reply(status=status, headers=lower, body=redaction.data(body))
 
 
 @asynccontextmanager
@@ -106,10 +98,8 @@ async def open_transport(
     base_url = checked_base_url(base_url)
     import aiohttp
 
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=context),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=_verifying() if base_url.startswith("https:") else True),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=trust_env,
         headers={"User-Agent": _USER_AGENT},
@@ -120,6 +110,36 @@ async def open_transport(
     finally:
         with anyio.CancelScope(shield=True):
             await session.close()
+
+
+def _verifying() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+@lru_cache(maxsize=64)
+def _api_url(url: str) -> "URL":
+    """Generate calls all go to the same few addresses."""
+    return _session_url(url)
+
+
+def _session_url(url: str) -> "URL":
+    from yarl import URL
+
+    return URL(url, encoded=True)
+
+
+@lru_cache(maxsize=64)
+def _timeout(total_seconds: float, idle_seconds: float) -> "aiohttp.ClientTimeout":
+    """Silence is timed only where it may end a call before its total does: each timer has its price."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(
+        total=total_seconds,
+        sock_connect=min(CONNECT_SECONDS, total_seconds),
+        sock_read=idle_seconds if idle_seconds < total_seconds else None,
+    )
 
 
 class _Outgoing:
@@ -159,13 +179,13 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 async def _read_capped(response: "aiohttp.ClientResponse") -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for part in response.content.iter_chunked(64 * 1024):
+    while part := await response.content.readany():
         size += len(part)
         if size > REPLY_BYTES_MAX:
             response.close()
             raise TransportFault(FaultKind.BODY_TOO_LARGE, f"more than {REPLY_BYTES_MAX} bytes")
         parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _fault_kind(error: Exception) -> FaultKind | None:

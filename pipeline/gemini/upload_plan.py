@@ -4,7 +4,6 @@ import msgspec
 
 from pipeline.gemini.api import Reply
 from pipeline.gemini.file_resource import decode_file
-from pipeline.gemini.wire import decode_json
 from pipeline.limits import UPLOAD_GRANULARITY_BYTES
 from pipeline.records import Media, RemoteFile
 
@@ -60,7 +59,7 @@ def chunk_seconds(length: int, configured_seconds: float | None) -> float:
 
 def read_standing(reply: Reply) -> Standing:
     """What a reply of the protocol tells; a File in its body counts as final, whatever became of the headers."""
-    file = decode_file(decode_json(reply.body)) if reply.body.strip() else None
+    file = decode_file(reply.value)
     told = reply.headers.get("x-goog-upload-size-received", "")
     return Standing(
         status="final" if file else reply.headers.get("x-goog-upload-status", "").lower(),

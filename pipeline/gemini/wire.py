@@ -106,12 +106,6 @@ def decode_json(body: bytes) -> Json:
         return None
 
 
-def decode_object(body: bytes) -> dict[str, Json] | None:
-    """The JSON object in ``body``, None where there is none."""
-    value = decode_json(body)
-    return value if isinstance(value, dict) else None
-
-
 _DURATION = re.compile(r"\s*([+-]?\d{1,30}(?:\.\d{0,30})?)\s*s?\s*", re.ASCII)
 
 

@@ -29,7 +29,7 @@ KEPT_FILES: Final = 5
 PRIVATE_FILE: Final = 0o600
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
-ONLY_VERBOSE = (BytesUploaded, CallSent, CallEnded, ItemAdmitted, ItemState)
+ONLY_VERBOSE: Final[frozenset[type[Event]]] = frozenset({BytesUploaded, CallSent, CallEnded, ItemAdmitted, ItemState})
 
 
 class JsonLog:
@@ -52,13 +52,12 @@ class JsonLog:
         self._path = path
         self._redaction = Redaction(*secrets)
         self._verbose = verbose
+        self.ignores: frozenset[type[Event]] = frozenset() if verbose else ONLY_VERBOSE
         self._on_failure = on_failure
         self._has_failed = False
 
     def notify(self, event: Event) -> None:
         """Write ``event`` down, if it is worth it."""
-        if isinstance(event, ONLY_VERBOSE) and not self._verbose:
-            return
         if isinstance(event, ItemCommitted) and event.status == Status.SUCCEEDED and not self._verbose:
             return
         self.write(snake_case(type(event).__name__), msgspec.structs.asdict(event))

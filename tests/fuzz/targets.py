@@ -12,7 +12,7 @@ from pipeline.gemini.api import Reply, Route
 from pipeline.gemini.classify import classify
 from pipeline.gemini.file_resource import decode_file
 from pipeline.gemini.upload_plan import chunk_bytes, read_standing
-from pipeline.gemini.wire import RETRY_DELAY_MAX_SECONDS, decode_error, decode_json, decode_object, parse_delay
+from pipeline.gemini.wire import RETRY_DELAY_MAX_SECONDS, decode_error, decode_json, parse_delay
 from pipeline.generation.response import judge
 from pipeline.manifest.lines import lines
 from pipeline.manifest.paths import Confinement
@@ -63,7 +63,9 @@ def error_body(data: bytes) -> None:
 
 def candidates(data: bytes) -> None:
     """A 200 answer: one judgement, and one line that is read back and shows as it is."""
-    body = decode_object(data) or {"candidates": [{"content": {"parts": [{"text": data.decode("utf-8", "replace")}]}}]}
+    text = {"candidates": [{"content": {"parts": [{"text": data.decode("utf-8", "replace")}]}}]}
+    value = decode_json(data)
+    body = value if isinstance(value, dict) and value else text
     for asked in (PLAIN, WITH_JSON, WITH_SCHEMA):
         judgement = judge(body, asked)
         assert (judgement.failure is None) == (judgement.status is Status.SUCCEEDED)

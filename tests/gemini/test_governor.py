@@ -175,7 +175,7 @@ async def once(one: AdaptiveGovernor, call: Call, reply: Reply | None = None) ->
     async with one.permit(call):
         if reply is not None:
             now = anyio.current_time()
-            one.observe(call, classify(call.route, reply), reply, sent_at=now - 0.1, now=now)
+            one.observe(call, classify(call.route, reply), sent_at=now - 0.1, now=now)
 
 
 def test_calls_start_in_the_order_in_which_they_asked() -> None:

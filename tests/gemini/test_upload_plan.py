@@ -14,6 +14,7 @@ from pipeline.gemini.upload_plan import (
     next_chunk,
     read_standing,
 )
+from pipeline.gemini.wire import decode_json
 from pipeline.records import FileState, RemoteFile
 from tests.support.builders import media
 
@@ -81,7 +82,7 @@ def test_time_of_a_chunk_grows_with_it() -> None:
 )
 def test_standing(headers: dict[str, str], body: bytes, standing: tuple[str, int | None, bool]) -> None:
     """Status, bytes received and the file are read from headers and body."""
-    read = read_standing(Reply(status=200, headers=headers, body=body))
+    read = read_standing(Reply(status=200, headers=headers, body=body, value=decode_json(body)))
     assert (read.status, read.received, read.file is not None) == standing
 
 

@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.api import Call
 from pipeline.gemini.signals import Verdict
 
 
@@ -17,7 +17,7 @@ class Governor(Protocol):
         """
         ...
 
-    def observe(self, call: Call, verdict: Verdict, reply: Reply | None, *, sent_at: float, now: float) -> None:
+    def observe(self, call: Call, verdict: Verdict, *, sent_at: float, now: float) -> None:
         """A call ended; told while its permit is still held. Times are monotonic."""
         ...
 

@@ -15,13 +15,14 @@ from pipeline.clock import Clock, monotonic
 from pipeline.drain import Drain
 from pipeline.errors import StopEarly
 from pipeline.events import GateClosed, LimitLearnt, Observer
-from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.api import Call
 from pipeline.gemini.governor.lane import Lane, read_refusal
 from pipeline.gemini.governor.limit import Limit
 from pipeline.gemini.governor.memory import Ceilings, QuotaMemory
 from pipeline.gemini.governor.pace import DayCount
 from pipeline.gemini.governor.slots import RetryBudget, Slots
 from pipeline.gemini.signals import Action, Verdict
+from pipeline.records import Json
 from pipeline.spec import QuotaSpec
 
 KEEP_SECONDS = 5.0
@@ -37,20 +38,10 @@ SAY_CHANGE = 0.05
 _TICK_SECONDS = 0.0005
 """What no timer can wait for: uvloop's count milliseconds."""
 
+TOKENS_BELIEVED = 2**40
+"""A count beyond this is no count."""
+
 _REFUSED = frozenset({Action.WAIT, Action.PROBE_DAY})
-
-
-class _Usage(msgspec.Struct, frozen=True, rename="camel"):
-    prompt_token_count: int = 0
-
-
-class _Answer(msgspec.Struct, frozen=True, rename="camel"):
-    """As much of an answer as the governor wants to know."""
-
-    usage_metadata: _Usage = _Usage()
-
-
-_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class _Line:
@@ -140,13 +131,13 @@ class AdaptiveGovernor:
         for line in self._turns:
             self._serve(line)
 
-    def observe(self, call: Call, verdict: Verdict, reply: Reply | None, *, sent_at: float, now: float) -> None:
+    def observe(self, call: Call, verdict: Verdict, *, sent_at: float, now: float) -> None:
         line = self._lines[call.model]
         if verdict.action is Action.SUCCESS:
             self._slots.succeeded()
             self._budget.succeeded()
             line.lane.succeeded(sent_at=sent_at)
-            if line.lane.tokens is not None and reply is not None and (tokens := _input_tokens(reply)):
+            if line.lane.tokens is not None and (tokens := _input_tokens(verdict.signal.value)):
                 line.lane.counted(call.tokens, tokens, sent_at=sent_at, now=now)
         elif verdict.action in _REFUSED:
             self._refused(line, call, verdict, sent_at, now)
@@ -251,9 +242,8 @@ class AdaptiveGovernor:
                 )
 
 
-def _input_tokens(reply: Reply) -> int:
+def _input_tokens(answer: Json) -> int:
     """What ``usageMetadata`` says of the input; 0 where it says nothing."""
-    try:
-        return _ANSWER.decode(reply.body).usage_metadata.prompt_token_count
-    except msgspec.DecodeError:
-        return 0
+    usage = answer.get("usageMetadata") if isinstance(answer, dict) else None
+    tokens = usage.get("promptTokenCount") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and 0 < tokens < TOKENS_BELIEVED else 0
