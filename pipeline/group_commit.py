@@ -1,9 +1,10 @@
 """Natural group commit: what arrives while one batch is being committed forms the next one; there is no timer."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, Event
@@ -21,29 +22,19 @@ class CommitterClosed(Exception):
     """``submit`` after ``close``."""
 
 
-class _Waiting(Generic[Operation, Result]):
-    """One submitted operation; its submitter waits for ``done``."""
+class _Queued(NamedTuple, Generic[Operation, Result]):
+    """One operation; ``done`` is what its submitter waits for, None where nobody does."""
 
-    __slots__ = ("done", "failure", "operation", "result")
-    result: Result
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        self.done = Event()
-        self.failure: Exception | None = None
+    operation: Operation
+    done: "asyncio.Future[Result] | None"
 
     def resolve(self, result: Result) -> None:
-        self.result = result
-        self.done.set()
+        if self.done is not None and not self.done.done():  # else its submitter was cancelled
+            self.done.set_result(result)
 
     def fail(self, failure: Exception) -> None:
-        self.failure = failure
-        self.done.set()
-
-    def outcome(self) -> Result:
-        if self.failure is not None:
-            raise self.failure
-        return self.result
+        if self.done is not None and not self.done.done():
+            self.done.set_exception(failure)
 
 
 class GroupCommit(Generic[Operation, Result]):
@@ -64,7 +55,7 @@ class GroupCommit(Generic[Operation, Result]):
         self._commit = commit
         self._deadline_seconds = deadline_seconds
         self._batch_limit = batch_limit
-        self._queue: deque[_Waiting[Operation, Result]] = deque()
+        self._queue: deque[_Queued[Operation, Result]] = deque()
         self._arrived = Event()
         self._closed = False
         self._failure: Exception | None = None
@@ -75,15 +66,16 @@ class GroupCommit(Generic[Operation, Result]):
 
         A submitter that is cancelled stops waiting; its operation is committed all the same.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._closed:
-            raise CommitterClosed
-        waiting = _Waiting[Operation, Result](operation)
-        self._queue.append(waiting)
-        self._arrived.set()
-        await waiting.done.wait()
-        return waiting.outcome()
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._enqueue(operation, done)
+        return await done
+
+    def post(self, operation: Operation) -> None:
+        """Have the operation committed, before any that is submitted later, and wait for nothing.
+
+        Whoever depends on it submits something of its own, which fails where this one does.
+        """
+        self._enqueue(operation, None)
 
     def close(self) -> None:
         """Take nothing more; ``run`` ends when what is queued is committed."""
@@ -120,12 +112,20 @@ class GroupCommit(Generic[Operation, Result]):
             [failure] = group.exceptions
             raise failure from failure.__cause__
 
+    def _enqueue(self, operation: Operation, done: "asyncio.Future[Result] | None") -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise CommitterClosed
+        self._queue.append(_Queued(operation, done))
+        self._arrived.set()
+
     async def _commit_queued(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_limit))]
         try:
-            results = await self._in_thread([waiting.operation for waiting in batch])
-            for waiting, result in zip(batch, results, strict=True):
-                waiting.resolve(result)
+            results = await self._in_thread([queued.operation for queued in batch])
+            for queued, result in zip(batch, results, strict=True):
+                queued.resolve(result)
         except Exception as failure:  # noqa: BLE001  # whatever it is, it belongs to those who wait
             self._fail(batch, failure)
 
@@ -134,8 +134,8 @@ class GroupCommit(Generic[Operation, Result]):
             return await run_sync(self._commit, operations, abandon_on_cancel=True, limiter=self._thread)
         raise CommitTimeout(f"no answer from the disk for {self._deadline_seconds:g} s")
 
-    def _fail(self, batch: Sequence[_Waiting[Operation, Result]], failure: Exception) -> None:
+    def _fail(self, batch: Sequence[_Queued[Operation, Result]], failure: Exception) -> None:
         self._failure = failure
-        for waiting in (*batch, *self._queue):
-            waiting.fail(failure)
+        for queued in (*batch, *self._queue):
+            queued.fail(failure)
         self._queue.clear()

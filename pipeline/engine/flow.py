@@ -1,14 +1,14 @@
 """The one page that joins the rooms: which streams connect them, who works where, and how passes follow one another."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
 from pipeline.activation.stage import ActivationRoom
 from pipeline.clock import Clock
@@ -21,6 +21,7 @@ from pipeline.manifest.stage import ManifestRoom
 from pipeline.records import Item, Outcome, Ready, Uploaded
 from pipeline.results.stage import ResultsRoom
 from pipeline.retention.stage import Retention
+from pipeline.streams import OwnedSink, Putting, Sink
 from pipeline.upload.stage import UploadRoom
 
 BUFFERED_ITEMS = 64
@@ -35,8 +36,8 @@ ITEMS_WAITING_FOR_UPLOAD = 512
 ITEMS_PER_UPLOAD_LANE = 2
 """Items in the upload room for each file that travels: one travels while another claims its space."""
 
-Feed = Callable[[MemoryObjectSendStream[Item], MemoryObjectSendStream[Outcome]], Awaitable[None]]
-"""Sends items, and outcomes of rows that can't become items; does not close the streams."""
+Feed = Callable[[Sink[Item], Sink[Outcome]], Awaitable[None]]
+"""Sends items, and outcomes of rows that can't become items."""
 
 
 class Rooms(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,9 +103,7 @@ class Flow:
             if first is None:
                 return
 
-            async def feed(
-                items: MemoryObjectSendStream[Item], _: MemoryObjectSendStream[Outcome], first: Item = first.item
-            ) -> None:
+            async def feed(items: Sink[Item], _: Sink[Outcome], first: Item = first.item) -> None:
                 await items.send(first)
                 async for requeued in left:  # noqa: B023 - the feed ends before the next round begins
                     await items.send(requeued.item)
@@ -119,7 +118,7 @@ class Flow:
         async with anyio.create_task_group() as generation:
             async with asking:
                 for _ in range(self._generation_workers):
-                    durably = UntilDurable(outcomes.clone(), self._rooms.results)
+                    durably = UntilDurable(Putting(outcomes.clone()), self._rooms.results)
                     generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, durably)
             async with ready:
                 with suppress(Draining), self._drain.interruptible():
@@ -132,48 +131,64 @@ class Flow:
         outcomes: MemoryObjectSendStream[Outcome],
         worker: Callable[..., Coroutine[Any, Any, None]],
     ) -> None:
-        items, arriving = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
         travelling, uploading = anyio.create_memory_object_stream[Item](ITEMS_WAITING_FOR_UPLOAD)
         there, passing = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
         uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
         async with self._rooms.upload as upload, anyio.create_task_group() as intake:
             async with activating:
                 for _ in range(ITEMS_WAITING_FOR_ACTIVE):
-                    intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
+                    intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, Putting(ready.clone()))
             async with uploading, passing, uploaded:
                 for lane in (uploading, passing):
                     for _ in range(self._upload_workers):
-                        fork = PastActivation(ready.clone(), uploaded.clone())
+                        fork = PastActivation(Putting(ready.clone()), Putting(uploaded.clone()))
                         intake.start_soon(worker, lane.clone(), upload.handle, fork)
-            intake.start_soon(_part, arriving, upload.must_wait, travelling, there)
-            async with items:
+            async with PastUploading(upload.must_wait, Putting(travelling), Putting(there)) as items:
                 await self._fed(feed, items, outcomes)
 
-    async def _fed(
-        self, feed: Feed, items: MemoryObjectSendStream[Item], outcomes: MemoryObjectSendStream[Outcome]
-    ) -> None:
+    async def _fed(self, feed: Feed, items: Sink[Item], outcomes: Sink[Outcome]) -> None:
         try:
             await feed(items, outcomes)
         except (StopRun, UsageError) as stop:
             self._drain.begin(stop.exit_code, str(stop))
 
 
-async def _part(
-    arriving: MemoryObjectReceiveStream[Item],
-    must_wait: Callable[[Item], bool],
-    travelling: MemoryObjectSendStream[Item],
-    there: MemoryObjectSendStream[Item],
-) -> None:
+class Fork:
+    """The base of sinks that put each item on one of two ways, and own both."""
+
+    def __init__(self, *ways: OwnedSink[Any]) -> None:
+        self._ways = AsyncExitStack()
+        for way in ways:
+            self._ways.push_async_exit(way)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._ways.aclose()
+
+
+class PastUploading(Fork):
     """Uploads may be down while generation is well: items that need none don't stand in their queue."""
-    async with arriving, travelling, there:
-        async for item in arriving:
-            await (travelling if must_wait(item) else there).send(item)
+
+    def __init__(self, must_wait: Callable[[Item], bool], travelling: OwnedSink[Item], there: OwnedSink[Item]) -> None:
+        super().__init__(travelling, there)
+        self._must_wait = must_wait
+        self._travelling = travelling
+        self._there = there
+
+    async def send(self, item: Item) -> None:
+        """Wait for room on the item's way."""
+        await (self._travelling if self._must_wait(item) else self._there).send(item)
 
 
-class PastActivation:
-    """A sink that sends items whose files are all ACTIVE past the activation room, and the others into it."""
+class PastActivation(Fork):
+    """Items whose files are all ACTIVE go past the activation room, and the others into it."""
 
-    def __init__(self, ready: MemoryObjectSendStream[Ready], uploaded: MemoryObjectSendStream[Uploaded]) -> None:
+    def __init__(self, ready: OwnedSink[Ready], uploaded: OwnedSink[Uploaded]) -> None:
+        super().__init__(ready, uploaded)
         self._ready = ready
         self._uploaded = uploaded
 
@@ -184,24 +199,16 @@ class PastActivation:
         else:
             await self._uploaded.send(item)
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ready.close()
-        self._uploaded.close()
-
-
-class UntilDurable:
+class UntilDurable(Fork):
     """A sink that holds its worker until the outcome is durable.
 
     A kill makes us pay again for the calls that are out and for the answers that still wait for the disk: together
     they are never more than the workers of generation.
     """
 
-    def __init__(self, outcomes: MemoryObjectSendStream[Outcome], results: ResultsRoom) -> None:
+    def __init__(self, outcomes: OwnedSink[Outcome], results: ResultsRoom) -> None:
+        super().__init__(outcomes)
         self._outcomes = outcomes
         self._results = results
 
@@ -210,14 +217,6 @@ class UntilDurable:
         durable = self._results.expect(item)
         await self._outcomes.send(item)
         await durable.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._outcomes.close()
 
 
 def first_of_ours(error: BaseException) -> PipelineError | None:

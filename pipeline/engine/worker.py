@@ -2,40 +2,25 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Protocol, TypeVar
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
 from pipeline.ledger.api import Ledger, Requeued
 from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
+from pipeline.streams import OwnedSink, Sink, Taking
 
 PASSES = {Again.NOT_ACTIVE: 3}
 """How often an item may go round again for a reason; once for all others."""
 
 Travelling = Item | Uploaded | Ready
 U = TypeVar("U")
-Out_contra = TypeVar("Out_contra", contravariant=True)
 Incoming = TypeVar("Incoming", bound=Travelling)
-
-
-class Sink(Protocol[Out_contra]):
-    """Where a worker puts what it has handled: a stream, or a fork of streams."""
-
-    async def send(self, item: Out_contra) -> None:
-        """Wait for room, and put ``item`` there."""
-        ...
-
-    async def __aenter__(self) -> object: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class Storage(Protocol):
@@ -57,9 +42,7 @@ class Storage(Protocol):
 class SideDoor:
     """Where items go that can't go on: to the results, or round again in the next pass."""
 
-    def __init__(
-        self, *, outcomes: MemoryObjectSendStream[Outcome], ledger: Ledger, storage: Storage, clock: Clock
-    ) -> None:
+    def __init__(self, *, outcomes: Sink[Outcome], ledger: Ledger, storage: Storage, clock: Clock) -> None:
         self._outcomes = outcomes
         self._ledger = ledger
         self._storage = storage
@@ -109,14 +92,14 @@ class SideDoor:
 async def work(
     receive: MemoryObjectReceiveStream[Incoming],
     handle: Callable[[Incoming], Awaitable[U]],
-    send: Sink[U],
+    send: OwnedSink[U],
     *,
     door: SideDoor,
     drain: Drain,
 ) -> None:
     """Handle what comes until the stream ends. Owns its ends on both sides."""
     async with receive, send:
-        async for travelling in receive:
+        async for travelling in Taking(receive):
             try:
                 handled = await handle(travelling)
             except ItemError as error:
@@ -129,9 +112,16 @@ async def work(
             except Draining:
                 pass  # the item is left for the next run
             else:
-                # an outcome may have been paid for; whoever receives outcomes outlives the workers
-                with anyio.CancelScope(shield=isinstance(handled, Outcome)):
-                    await send.send(handled)
+                await _pass_on(handled, send)
+
+
+async def _pass_on(handled: U, send: OwnedSink[U]) -> None:
+    if isinstance(handled, Outcome):
+        # it may have been paid for; whoever receives outcomes outlives the workers
+        with anyio.CancelScope(shield=True):
+            await send.send(handled)
+    else:
+        await send.send(handled)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class Ledger(Protocol):
 
     # uploads ----------------------------------------------------------------------------------------------
     async def remember_upload(self, upload: Upload) -> None:
-        """Insert or replace by file name."""
+        """Insert or replace by file name. Returns before it is committed: whatever is written later is so after it."""
         ...
 
     async def forget_uploads(self, names: Sequence[str]) -> None:

@@ -95,8 +95,18 @@ class SqliteLedger:
         try:
             result: T = await self.committer.submit(operation)
         except CommitTimeout as timeout:
-            raise StopForHuman(f"{self._path}: {timeout}: see to the disk, then run again") from timeout
+            raise self._silence(timeout) from timeout
         return result
+
+    def _post(self, operation: Operation) -> None:
+        """For what is needed only by those who write something later."""
+        try:
+            self.committer.post(operation)
+        except CommitTimeout as timeout:
+            raise self._silence(timeout) from timeout
+
+    def _silence(self, timeout: CommitTimeout) -> StopForHuman:
+        return StopForHuman(f"{self._path}: {timeout}: see to the disk, then run again")
 
     async def _do_at_length(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """For what may take minutes and is alone: not in a group, and without its deadline."""
@@ -158,7 +168,7 @@ class SqliteLedger:
     async def remember_upload(self, upload: Upload) -> None:
         file = msgspec.json.encode(upload.file)
         row = (*self._account, upload.file.name, upload.sha256, file, _microseconds(upload.last_used_at))
-        await self._do(lambda db: db.execute("REPLACE INTO upload VALUES (?, ?, ?, ?, ?, ?)", row))
+        self._post(lambda db: db.execute("REPLACE INTO upload VALUES (?, ?, ?, ?, ?, ?)", row))
 
     async def forget_uploads(self, names: Sequence[str]) -> None:
         statement = "DELETE FROM upload WHERE endpoint = ? AND key_hash = ? AND name = ?"

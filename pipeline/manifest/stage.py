@@ -7,7 +7,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 from anyio import from_thread, to_thread
-from anyio.streams.memory import MemoryObjectSendStream
 
 from pipeline.clock import Clock
 from pipeline.errors import StopForHuman
@@ -27,6 +26,7 @@ from pipeline.manifest.survey import Survey, next_batch
 from pipeline.media.identify import Identifier
 from pipeline.records import Item, Outcome, Rejected, Status
 from pipeline.spec import ItemDefaults, Selection, SourceSpec
+from pipeline.streams import Sink
 
 Admitted = list[tuple[Item | Rejected, Admission]]
 
@@ -79,7 +79,7 @@ class ManifestRoom:
         """Files passed over so far, by suffix."""
         return dict(self._source.skipped)
 
-    async def run(self, items: MemoryObjectSendStream[Item], rejected: MemoryObjectSendStream[Outcome]) -> None:
+    async def run(self, items: Sink[Item], rejected: Sink[Outcome]) -> None:
         """Read SOURCE to its end, or until ``--limit`` is reached.
 
         Raises ``UsageError`` where the manifest turns out to be unreadable, and ``StopForHuman`` where items
@@ -151,9 +151,7 @@ class ManifestRoom:
     async def _ask(self, batch: Sequence[Item | Rejected]) -> list[Admission]:
         return await self._ledger.admit([Seen(key=c.key, position=c.position) for c in batch])
 
-    async def _pass_on(
-        self, batch: Admitted, items: MemoryObjectSendStream[Item], rejected: MemoryObjectSendStream[Outcome]
-    ) -> None:
+    async def _pass_on(self, batch: Admitted, items: Sink[Item], rejected: Sink[Outcome]) -> None:
         for candidate, admission in batch:
             if self._limit_is_reached():
                 self._observer.notify(ItemAdmitted(key=candidate.key, decision=Decision.BEYOND_LIMIT))

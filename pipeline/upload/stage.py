@@ -124,7 +124,7 @@ class UploadRoom:
     async def _obtain_all(self, needs: Mapping[Content, Media]) -> dict[Content, RemoteFile]:
         if len(needs) == 1:
             [(content, media)] = needs.items()
-            return {content: await self._obtain(content, media)}
+            return {content: await self._obtain(content, media, alone=True)}
         found: dict[Content, RemoteFile] = {}
         errors: list[Exception] = []
         left = iter(needs.items())
@@ -144,15 +144,31 @@ class UploadRoom:
             raise errors[0]
         return found
 
-    async def _obtain(self, content: Content, media: Media) -> RemoteFile:
-        """The file of ``content``: one that is there, one on its way, or a new one."""
+    async def _obtain(self, content: Content, media: Media, *, alone: bool = False) -> RemoteFile:
+        """The file of ``content``: one that is there, one on its way, or a new one.
+
+        ``alone`` tells that only the end of all uploads can end this wait: it then needs no task of its own.
+        """
         if file := self._storage.known(content):
             return file
         flight = self._flights.get(content)
         if flight is None:
-            assert self._tasks is not None  # noqa: S101
             flight = self._flights[content] = _Flight()
-            self._tasks.start_soon(self._fly, flight, content, media)
+            if alone:
+                flight.waiters = 1  # for good: those who join may leave, and end nothing
+                await self._fly(flight, content, media)
+            else:
+                assert self._tasks is not None  # noqa: S101
+                self._tasks.start_soon(self._fly, flight, content, media)
+        if not flight.landed.is_set():
+            await self._wait_for(flight, content)
+        if flight.error:
+            raise flight.error
+        assert flight.file is not None  # noqa: S101
+        return flight.file
+
+    async def _wait_for(self, flight: _Flight, content: Content) -> None:
+        """Wait until it lands; it is cancelled when the last who waits leaves."""
         flight.waiters += 1
         try:
             await flight.landed.wait()
@@ -161,10 +177,6 @@ class UploadRoom:
             if flight.waiters == 0 and not flight.landed.is_set():
                 self._flights.pop(content, None)
                 flight.scope.cancel()
-        if flight.error:
-            raise flight.error
-        assert flight.file is not None  # noqa: S101
-        return flight.file
 
     async def _fly(self, flight: _Flight, content: Content, media: Media) -> None:
         def progress(size_bytes: int) -> None:
