@@ -32,7 +32,8 @@ class Redaction:
     def data(self, data: bytes) -> bytes:
         """``data`` without them."""
         for form in self._bytes:
-            data = data.replace(form, REDACTED.encode())
+            if form in data:
+                data = data.replace(form, REDACTED.encode())
         return data
 
 

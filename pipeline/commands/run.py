@@ -57,7 +57,8 @@ def _run_to_its_end(line: CommandLine) -> Summary:
     with Progress(quiet=spec.quiet) as progress:
         if warning:
             progress.say(warning)
-        return anyio.run(_run, spec, key, [progress], backend_options={"use_uvloop": has_uvloop()})
+        observers = [] if spec.quiet else [progress]
+        return anyio.run(_run, spec, key, observers, backend_options={"use_uvloop": has_uvloop()})
 
 
 async def _run(spec: RunSpec, key: str, observers: Sequence[Observer]) -> Summary:

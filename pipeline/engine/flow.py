@@ -216,7 +216,7 @@ class UntilDurable(Fork):
         """Send, and wait for the commit."""
         durable = self._results.expect(item)
         await self._outcomes.send(item)
-        await durable.wait()
+        await durable
 
 
 def first_of_ours(error: BaseException) -> PipelineError | None:

@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTP response, wholly read (capped). Header names are lower case."""
+    """One HTTP response, wholly read (capped). Headers are found by their names in lower case."""
 
     status: int
     headers: Mapping[str, str]

@@ -49,7 +49,8 @@ class FilesClient:
         self._hash_missed = False
 
     async def upload(self, media: Media, *, progress: Callable[[int], None]) -> RemoteFile:
-        async with open_source(media) as source:
+        source = await open_source(media)
+        try:
             for _ in range(_UPLOADS_MAX):
                 upload = Upload(
                     self._uploads,
@@ -77,8 +78,10 @@ class FilesClient:
                     return file
                 upload.undo()
                 await self._discard(file.name)
-            message = f"uploaded {_UPLOADS_MAX} times, and {wrong}"
-            raise ItemError(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
+        finally:
+            source.close()
+        message = f"uploaded {_UPLOADS_MAX} times, and {wrong}"
+        raise ItemError(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
 
     async def get(self, name: str) -> RemoteFile:
         reply = await self._send(self._polls, Route.FILE_GET, "GET", name)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from anyio import to_thread
 
@@ -20,12 +19,16 @@ TINY_BYTES = 64 * 1024
 that a thread would take to be woken for it."""
 
 _PIECE_BYTES = 512 * 1024
+_CLOSED = -1
 
 
 class Source:
     """An open medium. Made by ``open_source``. A small one is held whole; its descriptor is closed already."""
 
+    __slots__ = ("_fd", "_media", "_stat", "whole")
+
     def __init__(self, fd: int, media: Media) -> None:
+        """Takes ``fd`` over."""
         self._fd = fd
         self._media = media
         self._stat = os.fstat(fd)
@@ -39,10 +42,9 @@ class Source:
     async def check(self) -> None:
         """Raises ``ItemError`` (source_changed) if the file is no longer the one that was opened.
 
-        Bytes that are held can't change any more.
+        Not to be asked where its bytes are held: they can't change any more.
         """
-        if self.whole is None:
-            await to_thread.run_sync(self._check)
+        await to_thread.run_sync(self._check)
 
     async def confirm(self, told_sha256: str | None) -> None:
         """After all was sent: raises ``ItemError`` (source_changed) if it may have been other bytes than the medium's.
@@ -55,7 +57,7 @@ class Source:
         elif told_sha256 != self._media.sha256:
             self._check_hash(hashlib.sha256(self.whole))
 
-    async def body(self, offset: int, length: int) -> Body:
+    def body(self, offset: int, length: int) -> Body:
         """The bytes from ``offset``; those of a large file streamed anew each time they are sent."""
         if self.whole is not None:
             return self.whole[offset : offset + length]
@@ -65,6 +67,12 @@ class Source:
                 yield await to_thread.run_sync(self._read, start, min(_PIECE_BYTES, offset + length - start))
 
         return stream
+
+    def close(self) -> None:
+        """Close the descriptor, once."""
+        if self._fd != _CLOSED:
+            os.close(self._fd)
+            self._fd = _CLOSED
 
     def hold(self) -> None:
         """Read all of it, and make sure that it is what the medium was identified by. Raises ``ItemError``."""
@@ -119,34 +127,24 @@ class Source:
             raise _changed(self._media)
 
 
-@asynccontextmanager
-async def open_source(media: Media) -> AsyncIterator[Source]:
-    """Open ``media`` and make sure that it still is what it was. Raises ``ItemError`` (source_changed)."""
-    source, fd = _prepare(media) if media.size_bytes <= TINY_BYTES else await to_thread.run_sync(_prepare, media)
-    try:
-        yield source
-    finally:
-        if fd is not None:
-            os.close(fd)
+async def open_source(media: Media) -> Source:
+    """Open ``media``, which must still be what it was; to be closed. Raises ``ItemError`` (source_changed)."""
+    return _prepare(media) if media.size_bytes <= TINY_BYTES else await to_thread.run_sync(_prepare, media)
 
 
-def _prepare(media: Media) -> tuple[Source, int | None]:
+def _prepare(media: Media) -> Source:
     """All that is to be done before anything is sent, in one go: thread hops cost more than reading a small file."""
-    fd = _open(media)
-    small = media.size_bytes <= SMALL_BYTES
+    source = Source(_open(media), media)
     try:
-        source = Source(fd, media)
-        if small:
+        if media.size_bytes <= SMALL_BYTES:
             source.hold()
+            source.close()
         else:
             source.identify()
     except BaseException:
-        os.close(fd)
+        source.close()
         raise
-    if small:
-        os.close(fd)
-        return source, None
-    return source, fd
+    return source
 
 
 def _open(media: Media) -> int:

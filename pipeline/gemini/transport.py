@@ -79,11 +79,12 @@ class HttpTransport:
     def _redacted(self, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
         """The reply without the key, should a server or proxy echo it; an answer is data, and altered only where
         no answer could hold the key by chance."""
-        lower = {name.lower(): value for name, value in headers.items()}
         redaction = self._answer_redaction if 200 <= status < 300 else self._redaction
-        if redaction.finds("\n".join(lower.values())):
-            lower = {name: redaction.text(value) for name, value in lower.items()}
-        return Reply(status=status, headers=lower, body=redaction.data(body))
+        if redaction.finds("\n".join(headers.values())):
+            from multidict import CIMultiDict
+
+            headers = CIMultiDict((name, redaction.text(value)) for name, value in headers.items())
+        return Reply(status=status, headers=headers, body=redaction.data(body))
 
 
 @asynccontextmanager

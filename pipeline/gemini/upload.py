@@ -1,7 +1,6 @@
 """One medium's way into the File API: start, chunks, queries after a cut, fresh starts; bounded by lack of progress."""
 
 import random
-from collections import Counter
 from collections.abc import Callable
 
 import anyio
@@ -65,7 +64,7 @@ class Upload:
         self._taken = 0
         self._furthest = 0
         self._fruitless = 0
-        self._by_rule: Counter[str] = Counter()
+        self._by_rule: dict[str, int] = {}
 
     async def run(self) -> RemoteFile:
         """The finished file, unverified. Raises as ``FilesApi.upload`` does."""
@@ -138,7 +137,8 @@ class Upload:
             self._take(offset)
 
     async def _send_chunk(self, url: str, chunk: Chunk) -> Reply:
-        await self._source.check()
+        if self._source.whole is None:
+            await self._source.check()
         headers = {**_IDENTITY, "X-Goog-Upload-Command": chunk.command, "X-Goog-Upload-Offset": str(chunk.offset)}
         reply = await self._transport.send(
             Call(
@@ -146,13 +146,14 @@ class Upload:
                 method="POST",
                 url=url,
                 headers=headers,
-                body=await self._source.body(chunk.offset, chunk.length) if chunk.length else b"",
+                body=self._source.body(chunk.offset, chunk.length) if chunk.length else b"",
                 body_bytes=chunk.length,
                 total_seconds=chunk_seconds(chunk.length, self._spec.timeout_seconds),
                 subject=self._media.path,
             )
         )
-        await self._source.check()
+        if self._source.whole is None:
+            await self._source.check()
         return reply
 
     async def _query(self, url: str) -> Standing | None:
@@ -176,7 +177,7 @@ class Upload:
     async def _stumble(self, lost: SessionLost) -> None:
         """Count a try without progress, and wait. Raises ``CallFailed`` where it was the last."""
         verdict = lost.verdict
-        self._by_rule[verdict.rule] += 1
+        self._by_rule[verdict.rule] = self._by_rule.get(verdict.rule, 0) + 1
         if verdict.tries is not None and self._by_rule[verdict.rule] >= verdict.tries:
             raise self._failed(failure_of(verdict.signal.route, verdict))
         if lost.charged:

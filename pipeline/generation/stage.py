@@ -15,7 +15,7 @@ from pipeline.errors import Again, Failure, ItemError, StopForHuman, TryAgain
 from pipeline.gemini.api import GenerateRequest, ModelsApi
 from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.request import body
-from pipeline.generation.response import ASK_AGAIN, Judgement, judge, usage_of
+from pipeline.generation.response import ASK_AGAIN, Judgement, judge
 from pipeline.limits import Limits
 from pipeline.records import Item, Media, Outcome, Ready, Usage
 
@@ -87,8 +87,8 @@ class GenerationRoom:
                 raise
             attempts += response.attempts
             ambiguous = ambiguous or response.ambiguous
-            usage += usage_of(response.body)
             judgement = judge(response.body, ready.item)
+            usage += judgement.answer.usage
             if judgement.stop:
                 raise StopForHuman(judgement.stop)
             asked_again[judgement.kind] = asked_again.get(judgement.kind, 0) + 1
@@ -102,7 +102,7 @@ class GenerationRoom:
             status=judgement.status,
             attempts=attempts,
             ambiguous=ambiguous,
-            answer=msgspec.structs.replace(judgement.answer, usage=usage),
+            answer=judgement.answer if attempts == 1 else msgspec.structs.replace(judgement.answer, usage=usage),
             failure=judgement.failure,
             parts=ready.parts,
             started_at=ready.started_at,

@@ -272,7 +272,7 @@ def _take_in(db: sqlite3.Connection, offset: Offset) -> None:
 
 
 def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return round(moment.timestamp() * 1e6)
 
 
 def _moment(microseconds: int) -> datetime:

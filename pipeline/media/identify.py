@@ -68,8 +68,10 @@ def identify(
         raise unreadable(shown, error) from None
     try:
         before = os.fstat(descriptor)
-        mime_type = _accept(descriptor, before, shown, max_bytes)
-        sha256 = _hash(descriptor, check_cancelled)
+        _check_regular(before, shown)
+        head = os.read(descriptor, min(CHUNK_BYTES, before.st_size + 1))
+        mime_type = _accept(head, before, shown, max_bytes)
+        sha256 = _hash(descriptor, head, before.st_size, check_cancelled)
         identity = identity_of(before)
         if identity != identity_of(os.fstat(descriptor)):
             raise _failed("source_changed", f"{shown}: changed while it was read", retryable=True)
@@ -109,13 +111,16 @@ def _failed(kind: str, message: str, *, retryable: bool = False) -> ItemError:
     return ItemError(Failure(stage="manifest", kind=kind, message=message, retryable=retryable))
 
 
-def _accept(descriptor: int, status: os.stat_result, shown: str, max_bytes: int) -> str:
-    """The MIME type of an open file that the API takes. Raises ``ItemError`` where it does not."""
+def _check_regular(status: os.stat_result, shown: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _failed("not_a_file", f"{shown}: not a regular file")
     if status.st_size == 0:
         raise _failed("empty_file", f"{shown}: the file is empty")
-    mime_type = sniff(os.pread(descriptor, HEAD_BYTES, 0))
+
+
+def _accept(head: bytes, status: os.stat_result, shown: str, max_bytes: int) -> str:
+    """The MIME type of a file that the API takes, by its first bytes. Raises ``ItemError`` where it does not."""
+    mime_type = sniff(head[:HEAD_BYTES])
     if mime_type is None:
         raise _failed("unsupported_type", f"{shown}: neither an image nor a video by its bytes")
     if mime_type not in ACCEPTED_TYPES:
@@ -125,8 +130,12 @@ def _accept(descriptor: int, status: os.stat_result, shown: str, max_bytes: int)
     return mime_type
 
 
-def _hash(descriptor: int, check_cancelled: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
+def _hash(descriptor: int, head: bytes, size_bytes: int, check_cancelled: Callable[[], None]) -> str:
+    """Over ``head``, which was asked for one byte more than ``size_bytes``, and whatever follows it."""
+    digest = hashlib.sha256(head)
+    check_cancelled()
+    if len(head) == size_bytes < CHUNK_BYTES:
+        return digest.hexdigest()  # its end was seen: a small file is one read
     while chunk := os.read(descriptor, CHUNK_BYTES):
         digest.update(chunk)
         check_cancelled()

@@ -3,11 +3,12 @@
 Group commit comes naturally here: while one batch is being written the stream fills with the next.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import anyio
-from anyio import CancelScope, CapacityLimiter, EndOfStream, Event, WouldBlock, get_cancelled_exc_class
+from anyio import CancelScope, CapacityLimiter, EndOfStream, WouldBlock, get_cancelled_exc_class
 from anyio.streams.memory import MemoryObjectReceiveStream
 from anyio.to_thread import run_sync
 
@@ -47,7 +48,7 @@ class ResultsRoom:
         self._observer = observer
         self._on_committed = on_committed
         self._on_stop = on_stop
-        self._expected: dict[int, Event] = {}
+        self._expected: dict[int, asyncio.Future[None]] = {}
         self._stop: StopRun | None = None
         self._is_silent = False
         self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
@@ -67,14 +68,20 @@ class ResultsRoom:
                     await self._take(batch)
                 raise
             finally:
-                for done in self._expected.values():
-                    done.set()
+                self._acknowledge(list(self._expected))
         if self._stop:
             raise self._stop
 
-    def expect(self, outcome: Outcome) -> Event:
-        """To be asked before ``outcome`` is sent: set when it is durable, or when this room can do no more for it."""
-        return self._expected.setdefault(id(outcome), Event())
+    def expect(self, outcome: Outcome) -> "asyncio.Future[None]":
+        """To be asked before ``outcome`` is sent: done when it is durable, or when this room can do no more for it."""
+        done = self._expected[id(outcome)] = asyncio.get_running_loop().create_future()
+        return done
+
+    def _acknowledge(self, outcomes: Iterable[int]) -> None:
+        for outcome in outcomes:
+            done = self._expected.pop(outcome, None)
+            if done is not None and not done.done():  # else who waited was cancelled
+                done.set_result(None)
 
     async def _take(self, batch: list[_Entry]) -> None:
         """Commit. Once that has failed, a batch only gets as far as file and ledger let it; none is acknowledged."""
@@ -87,9 +94,7 @@ class ResultsRoom:
                 self._folder.is_sound = False
                 self._on_stop(stop)
         finally:
-            for entry in batch:
-                if done := self._expected.pop(id(entry.outcome), None):
-                    done.set()
+            self._acknowledge(id(entry.outcome) for entry in batch)
 
     def _entry(self, outcome: Outcome) -> _Entry:
         line = line_of(outcome, self._backend)

@@ -44,10 +44,12 @@ class Storage(Protocol):
 class _Flight:
     """One upload on its way, and how many items wait for it."""
 
-    def __init__(self) -> None:
+    __slots__ = ("error", "file", "landed", "scope", "waiters")
+
+    def __init__(self, *, alone: bool) -> None:
         self.waiters = 0
         self.landed = anyio.Event()
-        self.scope = anyio.CancelScope()
+        self.scope = None if alone else anyio.CancelScope()
         self.file: RemoteFile | None = None
         self.error: Exception | None = None
 
@@ -153,13 +155,12 @@ class UploadRoom:
             return file
         flight = self._flights.get(content)
         if flight is None:
-            flight = self._flights[content] = _Flight()
-            if alone:
-                flight.waiters = 1  # for good: those who join may leave, and end nothing
+            flight = self._flights[content] = _Flight(alone=alone)
+            if flight.scope is None:
                 await self._fly(flight, content, media)
             else:
                 assert self._tasks is not None  # noqa: S101
-                self._tasks.start_soon(self._fly, flight, content, media)
+                self._tasks.start_soon(self._fly_off, flight, flight.scope, content, media)
         if not flight.landed.is_set():
             await self._wait_for(flight, content)
         if flight.error:
@@ -174,21 +175,24 @@ class UploadRoom:
             await flight.landed.wait()
         finally:
             flight.waiters -= 1
-            if flight.waiters == 0 and not flight.landed.is_set():
+            if flight.scope is not None and flight.waiters == 0 and not flight.landed.is_set():
                 self._flights.pop(content, None)
                 flight.scope.cancel()
+
+    async def _fly_off(self, flight: _Flight, scope: anyio.CancelScope, content: Content, media: Media) -> None:
+        with scope:
+            await self._fly(flight, content, media)
 
     async def _fly(self, flight: _Flight, content: Content, media: Media) -> None:
         def progress(size_bytes: int) -> None:
             self._observer.notify(BytesUploaded(size_bytes=size_bytes))
 
-        with flight.scope:
-            try:
-                async with self._lanes:
-                    flight.file = await self._files.upload(media, progress=progress)
-                await self._storage.stored(content, flight.file)
-            except Exception as error:  # noqa: BLE001 - it is raised in every item that waits
-                flight.error = error
-            if self._flights.get(content) is flight:
-                del self._flights[content]
-            flight.landed.set()
+        try:
+            async with self._lanes:
+                flight.file = await self._files.upload(media, progress=progress)
+            await self._storage.stored(content, flight.file)
+        except Exception as error:  # noqa: BLE001 - it is raised in every item that waits
+            flight.error = error
+        if self._flights.get(content) is flight:
+            del self._flights[content]
+        flight.landed.set()
