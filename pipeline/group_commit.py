@@ -3,12 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
-from anyio import CancelScope, CapacityLimiter, Event
-from anyio.to_thread import run_sync
+from anyio import CancelScope, Event
+from anyio.lowlevel import checkpoint
+
+from pipeline.own_thread import OwnThread
 
 Operation = TypeVar("Operation")
 Result = TypeVar("Result")
@@ -59,7 +61,7 @@ class GroupCommit(Generic[Operation, Result]):
         self._arrived = Event()
         self._closed = False
         self._failure: Exception | None = None
-        self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
+        self._thread = OwnThread("group commit")
 
     async def submit(self, operation: Operation) -> Result:
         """Return the operation's result when its batch is committed.
@@ -88,9 +90,10 @@ class GroupCommit(Generic[Operation, Result]):
         Cancellation does not reach it, since others may still owe it something while they are being cancelled:
         whoever starts it must ``close`` it.
         """
-        with CancelScope(shield=True):
+        with CancelScope(shield=True), closing(self._thread):
             while self._failure is None:
                 if self._queue:
+                    await checkpoint()  # whoever is about to submit shares the commit: its price is the hop
                     await self._commit_queued()
                 elif self._closed:
                     return
@@ -131,7 +134,7 @@ class GroupCommit(Generic[Operation, Result]):
 
     async def _in_thread(self, operations: Sequence[Operation]) -> Sequence[Result]:
         with anyio.move_on_after(self._deadline_seconds):
-            return await run_sync(self._commit, operations, abandon_on_cancel=True, limiter=self._thread)
+            return await self._thread.call(self._commit, operations)
         raise CommitTimeout(f"no answer from the disk for {self._deadline_seconds:g} s")
 
     def _fail(self, batch: Sequence[_Queued[Operation, Result]], failure: Exception) -> None:

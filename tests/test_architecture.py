@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 WORDS = {
-    *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit", "streams"),
+    *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit", "streams", "own_thread"),
     *("plain_text", "redaction", "nesting", "json_schema", "whole"),
 }
 CONTRACTS = {"gemini.api", "ledger.api"}

@@ -116,11 +116,11 @@ async def work(
 
 
 async def _pass_on(handled: U, send: OwnedSink[U]) -> None:
-    if isinstance(handled, Outcome):
-        # it may have been paid for; whoever receives outcomes outlives the workers
-        with anyio.CancelScope(shield=True):
-            await send.send(handled)
-    else:
+    if not isinstance(handled, Outcome):
+        await send.send(handled)
+        return
+    # it may have been paid for; whoever receives outcomes outlives the workers
+    with anyio.CancelScope(shield=True):
         await send.send(handled)
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import anyio
-from anyio import CancelScope, CapacityLimiter, EndOfStream, WouldBlock, get_cancelled_exc_class
+from anyio import CancelScope, EndOfStream, WouldBlock, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream
-from anyio.to_thread import run_sync
 
 from pipeline.errors import StopForHuman, StopRun
 from pipeline.events import ItemCommitted, Observer
+from pipeline.own_thread import OwnThread
 from pipeline.records import Outcome, ResultLine
 from pipeline.results.record import encode, line_of, mark_of
 from pipeline.results.run_folder import RunFolder
@@ -51,7 +52,7 @@ class ResultsRoom:
         self._expected: dict[int, asyncio.Future[None]] = {}
         self._stop: StopRun | None = None
         self._is_silent = False
-        self._thread = CapacityLimiter(1)  # never in a queue behind those who hash media
+        self._thread = OwnThread("results")
 
     async def run(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> None:
         """Commit until the stream ends. Raises ``StopRun`` then, if a commit has failed.
@@ -62,12 +63,16 @@ class ResultsRoom:
         async with outcomes:
             try:
                 async for outcome in outcomes:
-                    await self._take([self._entry(outcome), *self._waiting(outcomes)])
+                    first = self._entry(outcome)
+                    with CancelScope(shield=True):
+                        await checkpoint()  # whatever is about to come shares the commit: its price is the hop
+                    await self._take([first, *self._waiting(outcomes)])
             except get_cancelled_exc_class():
                 while batch := self._waiting(outcomes):
                     await self._take(batch)
                 raise
             finally:
+                self._thread.close()
                 self._acknowledge(list(self._expected))
         if self._stop:
             raise self._stop
@@ -117,7 +122,7 @@ class ResultsRoom:
         with CancelScope(shield=True, deadline=anyio.current_time() + COMMIT_DEADLINE_SECONDS) as scope:
             start = self._results.end
             lines = [entry.data for entry in batch]
-            await run_sync(self._results.append, lines, abandon_on_cancel=True, limiter=self._thread)
+            await self._thread.call(self._results.append, lines)
             marks = []
             for data in lines:
                 marks.append(mark_of(data[:-1], start))
