@@ -38,8 +38,10 @@ _REDIRECT = "The endpoint redirects, which is refused to keep the key secret; co
 _TLS = "The server's certificate can't be verified; correct the base URL, the clock or the machine's trust store"
 
 _A = Action
+_SUCCESS = Row(rule="success", when=lambda s: _ok(s) and _kept_promise(s), action=_A.SUCCESS)
+
 TABLE: tuple[Row, ...] = (
-    Row(rule="success", when=lambda s: _ok(s) and _kept_promise(s), action=_A.SUCCESS),
+    _SUCCESS,
     # no reply ------------------------------------------------------------------------------------------------
     Row(
         rule="certificate",
@@ -308,6 +310,8 @@ _REST = Row(rule="unknown", when=lambda _s: True, action=_A.RETRY, kind="unclass
 def classify(route: Route, seen: Reply | TransportFault) -> Verdict:
     """What ``seen`` means for a call on ``route``; knows an answer to everything."""
     signal = read_signal(route, seen)
+    if _SUCCESS.when(signal):  # the first row, and nearly always the one
+        return Verdict(action=_SUCCESS.action, rule=_SUCCESS.rule, message="", signal=signal)
     row = next((row for row in TABLE if row.when(signal)), _REST)
     return Verdict(
         action=_chunk_action(row, route),

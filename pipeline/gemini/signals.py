@@ -91,7 +91,7 @@ def read_signal(route: Route, seen: Reply | TransportFault) -> Signal:
         headers=seen.headers,
         error=_NO_ERROR if ok else decode_error(seen.body),
         value=decode_json(seen.body) if ok and seen.body else None,
-        is_empty=not seen.body.strip(),
+        is_empty=not seen.body or seen.body.isspace(),
     )
 
 

@@ -3,9 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Final, Never, Self, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Final, Never, Self, TextIO
 
 from pipeline.events import (
     BytesUploaded,
@@ -22,6 +20,9 @@ from pipeline.events import (
 from pipeline.gemini.api import Route
 from pipeline.plain_text import printable
 from pipeline.records import Status
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 PLAIN_LINE_SECONDS: Final = 30.0
 """Where stderr is no terminal, one line this often."""
@@ -41,6 +42,8 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._terminal and not self._quiet:
+            from tqdm import tqdm
+
             self._bar = tqdm(total=0, unit="item", file=self._stream, dynamic_ncols=True, smoothing=0.1)
         return self
 
