@@ -35,6 +35,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     sha256: str
     identity: FileIdentity
+    settled: bool = False
+    """Whether ``identity`` vouches for the bytes: they had lain unchanged for a while when they were hashed."""
     start_seconds: float | None = None
     end_seconds: float | None = None
     fps: float | None = None

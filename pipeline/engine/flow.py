@@ -134,14 +134,16 @@ class Flow:
         travelling, uploading = anyio.create_memory_object_stream[Item](ITEMS_WAITING_FOR_UPLOAD)
         there, passing = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
         uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
-        async with self._rooms.upload as upload, anyio.create_task_group() as intake:
-            async with activating:
-                for _ in range(ITEMS_WAITING_FOR_ACTIVE):
-                    intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, Putting(ready.clone()))
+        async with self._rooms.upload as upload, activating, anyio.create_task_group() as intake:
+
+            def hire() -> None:
+                intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, Putting(ready.clone()))
+
+            crew = Crew(hire, ITEMS_WAITING_FOR_ACTIVE)
             async with uploading, passing, uploaded:
                 for lane in (uploading, passing):
                     for _ in range(self._upload_workers):
-                        fork = PastActivation(Putting(ready.clone()), Putting(uploaded.clone()))
+                        fork = PastActivation(Putting(ready.clone()), Hiring(uploaded.clone(), crew))
                         intake.start_soon(worker, lane.clone(), upload.handle, fork)
             async with PastUploading(upload.must_wait, Putting(travelling), Putting(there)) as items:
                 await self._fed(feed, items, outcomes)
@@ -151,6 +153,34 @@ class Flow:
             await feed(items, outcomes)
         except (StopRun, UsageError) as stop:
             self._drain.begin(stop.exit_code, str(stop))
+
+
+class Crew:
+    """Workers that are started as they are needed: most runs wait for few files, many for none."""
+
+    def __init__(self, hire: Callable[[], None], most: int) -> None:
+        self._hire = hire
+        self._left = most
+
+    def meet(self, idle: int) -> None:
+        """One more item is about to wait, and ``idle`` workers are free: start another where none is."""
+        if not idle and self._left:
+            self._left -= 1
+            self._hire()
+
+
+class Hiring(Putting[Uploaded]):
+    """Puts items before a crew."""
+
+    def __init__(self, stream: MemoryObjectSendStream[Uploaded], crew: Crew) -> None:
+        super().__init__(stream)
+        self._stream = stream
+        self._crew = crew
+
+    async def send(self, item: Uploaded) -> None:
+        """Have somebody there who takes ``item``, and put it."""
+        self._crew.meet(self._stream.statistics().tasks_waiting_receive)
+        await super().send(item)
 
 
 class Fork:

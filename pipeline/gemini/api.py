@@ -127,7 +127,7 @@ class ModelsApi(Protocol):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """One answer. Retries faults itself.
 
-        Raises: ``CallFailed`` (kind by the table in ``gemini.classify``; ``.failure.retryable`` tells), ``CallAgain``
+        Raises: ``CallFailed`` (kind by ``gemini.table``; ``.failure.retryable`` tells), ``CallAgain``
         (file gone or not ACTIVE, a 400 without a reason), ``StopRun``, ``Draining`` when a drain began before a call
         was out or while it waited to be sent again.
         """

@@ -71,6 +71,7 @@ class Assembler:
             size_bytes=found.identity.size_bytes,
             sha256=found.sha256,
             identity=found.identity,
+            settled=found.settled,
             start_seconds=ref.clip.start_seconds,
             end_seconds=ref.clip.end_seconds,
             fps=ref.clip.fps,

@@ -41,6 +41,8 @@ class Identified(msgspec.Struct, frozen=True, kw_only=True):
     identity: FileIdentity
     mime_type: str
     sha256: str
+    settled: bool = True
+    """Whether it had lain unchanged for a while when it was hashed, so that ``identity`` vouches for the bytes."""
 
 
 def _nothing() -> None:
@@ -179,8 +181,11 @@ class Identifier:
                 return known
         hashed_at_ns = int(self._clock.now().timestamp() * 1e9)
         found = identify(location, shown=shown, max_bytes=self._max_bytes, check_cancelled=self._check_cancelled)
+        touched_at_ns = max(found.identity.mtime_ns, found.identity.ctime_ns)
         if abs(hashed_at_ns - found.identity.mtime_ns) > FRESH_NANOSECONDS:
             self._new.append((location, found.identity, found.mime_type, found.sha256))
+        if hashed_at_ns - touched_at_ns <= FRESH_NANOSECONDS:
+            found = msgspec.structs.replace(found, settled=False)
         self._keep(location, found)
         return found
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.gemini.api import Reply, Route
-from pipeline.gemini.classify import TABLE, classify
+from pipeline.gemini.classify import classify
 from pipeline.gemini.signals import Action
+from pipeline.gemini.table import TABLE
 from pipeline.gemini.wire import FaultKind, TransportFault
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "signals" / "signals.jsonl"
