@@ -14,7 +14,7 @@ def classify(route: Route, seen: Reply | TransportFault) -> Verdict:
     """What ``seen`` means for a call on ``route``; knows an answer to everything."""
     signal = read_signal(route, seen)
     if SUCCESS.when(signal):  # the first row, and nearly always the one
-        return Verdict(action=SUCCESS.action, rule=SUCCESS.rule, message="", signal=signal)
+        return Verdict(action=SUCCESS.action, rule=SUCCESS.rule, message=f"HTTP {signal.status}", signal=signal)
     row = next((row for row in TABLE if row.when(signal)), _REST)
     return Verdict(
         action=_chunk_action(row, route),

@@ -229,7 +229,7 @@ def test_no_path_leads_out(tmp_path: Path) -> None:
     log = tmp_path / "opened"
     hook = (
         "import sys\n"
-        f"log = open({str(log)!r}, 'w')\n"
+        f"log = open({str(log)!r}, 'w', 1)\n"
         "def hook(event, given):\n"
         "    if event == 'open' and isinstance(given[0], str):\n"
         "        log.write(ascii(given[0]) + '\\n')\n"
