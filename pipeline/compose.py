@@ -12,6 +12,7 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.drain import Drain
 from pipeline.engine.failure_budget import FailureBudget
 from pipeline.engine.flow import Flow, Rooms, first_of_ours
+from pipeline.engine.gauges import Gauges
 from pipeline.engine.preflight import Preflight
 from pipeline.engine.shutdown import Shutdown
 from pipeline.engine.worker import stopping
@@ -29,7 +30,10 @@ from pipeline.manifest.stage import ManifestRoom
 from pipeline.plain_text import printable
 from pipeline.records import Item, Outcome, Status
 from pipeline.report.jsonlog import JsonLog
+from pipeline.report.live import PROGRESS
+from pipeline.report.refusals import Refusals
 from pipeline.report.summary import Counting, Summary, write_summary
+from pipeline.report.watch import Watch
 from pipeline.results.compaction import compact
 from pipeline.results.run_folder import LEDGER, SUMMARY, RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
@@ -84,7 +88,8 @@ class _Run:
         self._clock = clock
         self._started_at = clock.now()
         self._counting = Counting(limited=spec.selection.limit is not None)
-        self._observers = Observers(self._counting, *observers)
+        self._refusals = Refusals(clock)
+        self._observers = Observers(self._counting, self._refusals, *observers)
         self._drain = Drain(lambda reason: self._observers.notify(DrainBegan(reason=reason)))
         self._failures = FailureBudget(spec.stop.max_failed_share)
         self._work = anyio.CancelScope()
@@ -106,14 +111,28 @@ class _Run:
             self._observers.add(log)
             try:
                 log.write("run_began", {"source": spec.source_name, "backend": spec.endpoint.backend})
-                summary = await self._run_in(folder)
+                summary = await self._run_in(folder, self._watch(folder, log))
                 log.write("run_ended", {"summary": summary})
                 await self._publish(summary, folder.path / SUMMARY)
             finally:
                 log.close()
         return summary
 
-    async def _run_in(self, folder: RunFolder) -> Summary:
+    def _watch(self, folder: RunFolder, log: JsonLog) -> Watch:
+        async def keep(text: str) -> None:
+            await folder.ledger.learn(PROGRESS, text, self._clock.now())
+
+        return Watch(
+            self._spec,
+            counting=self._counting,
+            refusals=self._refusals,
+            clock=self._clock,
+            started_at=self._started_at,
+            keep=keep,
+            log=log.write,
+        )
+
+    async def _run_in(self, folder: RunFolder, watch: Watch) -> Summary:
         """The flow, then the closing: compaction and summary."""
         spec, ledger = self._spec, folder.ledger
         doubted_before = await ledger.in_doubt()
@@ -129,7 +148,9 @@ class _Run:
             quota=spec.quota,
         ) as client:
             rooms = await self._rooms(client, folder)
-            await self._flow(rooms, ledger)
+            flow = self._flow(rooms, ledger)
+            async with watch.over(self._gauges(flow, rooms, client).read):
+                await self._through(flow)
         manifest = rooms.manifest
         if manifest.read_to_end and not manifest.usable and not spec.source.is_folder:
             why = "its failed lines say why" if manifest.total else "it has no rows"
@@ -142,9 +163,11 @@ class _Run:
                 await compact(folder, source_was_read=manifest.read_to_end)
             if manifest.read_to_end:
                 removed = await ledger.count_removed()
-        return self._sum_up(
+        summary = self._sum_up(
             folder, in_doubt=sorted({*doubted_before, *await self._open_intents(folder)}), removed=removed
         )
+        watch.complete(summary)
+        return summary
 
     async def _survey(self, manifest: ManifestRoom) -> None:
         """Tell what is left of a SOURCE that was not read to its end, as far as there is time for it."""
@@ -208,6 +231,7 @@ class _Run:
                 limits=spec.limits,
                 drain=self._drain,
                 clock=clock,
+                observer=observer,
             ),
             results=ResultsRoom(
                 folder,
@@ -219,16 +243,29 @@ class _Run:
             retention=retention,
         )
 
-    async def _flow(self, rooms: Rooms, ledger: Ledger) -> None:
-        flow = Flow(
+    def _flow(self, rooms: Rooms, ledger: Ledger) -> Flow:
+        return Flow(
             rooms=rooms,
             ledger=ledger,
             drain=self._drain,
             clock=self._clock,
             work=self._work,
+            observer=self._observers,
             uploads=self._spec.upload.uploads,
             concurrency=self._spec.generation.concurrency,
         )
+
+    def _gauges(self, flow: Flow, rooms: Rooms, client: Client) -> Gauges:
+        return Gauges(
+            flow,
+            rooms,
+            uploads=self._spec.upload.uploads,
+            concurrency=self._spec.generation.concurrency,
+            uploading=client.uploading,
+            generating=client.generating,
+        )
+
+    async def _through(self, flow: Flow) -> None:
         try:
             await flow.run()
         except BaseExceptionGroup as group:

@@ -53,7 +53,7 @@ class CallEnded(Event, frozen=True, kw_only=True):
 
 
 class Retrying(Event, frozen=True, kw_only=True):
-    """A call will be sent again after ``wait_seconds``."""
+    """A call will be sent again after ``wait_seconds``; ``route`` is the stage of an item that goes round again."""
 
     route: str
     subject: str
@@ -70,11 +70,21 @@ class GateClosed(Event, frozen=True, kw_only=True):
     message: str
 
 
-class LimitLearnt(Event, frozen=True, kw_only=True):
-    """The service told of a limit."""
+class Refused(Event, frozen=True, kw_only=True):
+    """A 429; ``quotas`` are those it names, such as ``requests_per_minute``."""
 
-    name: str
-    value: str
+    route: str
+    model: str
+    quotas: tuple[str, ...]
+
+
+class LimitLearnt(Event, frozen=True, kw_only=True):
+    """A quota of ``model`` was learnt, or learnt anew; ``is_told``: the service named it, else it was found out."""
+
+    model: str
+    quota: str
+    per_minute: int
+    is_told: bool
 
 
 class FileDeleted(Event, frozen=True, kw_only=True):

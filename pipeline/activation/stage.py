@@ -66,6 +66,11 @@ class ActivationRoom:
         )
         return Ready.of(msgspec.structs.replace(uploaded, parts=parts))
 
+    @property
+    def waiting(self) -> int:
+        """Files that are still PROCESSING."""
+        return len(self._waits)
+
     async def run(self) -> None:
         """Ask about files as they fall due, until ``close``."""
         while not self._closed:

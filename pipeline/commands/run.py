@@ -17,6 +17,7 @@ from pipeline.config import api_key, environment, required_key, run_spec
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.events import Observer
 from pipeline.report.progress import Progress
+from pipeline.report.sentences import held_back, trouble
 from pipeline.report.summary import Summary, nothing_done
 from pipeline.settings import CommandLine
 from pipeline.spec import RunSpec
@@ -118,4 +119,7 @@ def sentences(summary: Summary) -> list[str]:
         f"{summary.usage.total_tokens:,} tokens; {summary.bytes_uploaded / 1e6:.1f} MB uploaded; "
         f"{summary.wall_seconds:.1f} s"
     )
+    told += [
+        f"  {seen}" for seen in (*held_back(summary.bottleneck), *trouble(summary.quotas, summary.retries_by_cause))
+    ]
     return told

@@ -1,7 +1,8 @@
 """``pipeline status``: where a run folder stands, also while a run is going on."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,10 +11,21 @@ from pipeline.errors import UsageError
 from pipeline.ledger.api import SOURCE_NAME, SOURCE_TOTAL
 from pipeline.ledger.peek import learnt, open_intents
 from pipeline.plain_text import printable
+from pipeline.report.live import PROGRESS, Live, read_live
+from pipeline.report.sentences import held_back, limits
 from pipeline.report.summary import Summary
 from pipeline.results.reading import Standing, standing
 from pipeline.results.results_file import NAME
 from pipeline.results.run_folder import LEDGER, SUMMARY
+
+OF_LAST_RUN: Final = (
+    *("exit_code", "reason", "finished_at", "wall_seconds", "requests", "retries", "refused", "bottleneck", "stages"),
+    *("quotas", "retries_by_cause", "loop_lag_ms", "loop_busy_share"),
+)
+"""What of the last run's summary is told."""
+
+OLD: Final = timedelta(seconds=60)
+"""Figures older than this are of a run that was killed: one that is on renews them every few seconds."""
 
 
 def status_command(run_folder: Path, *, as_json: bool) -> None:
@@ -22,11 +34,18 @@ def status_command(run_folder: Path, *, as_json: bool) -> None:
         raise UsageError(f"{run_folder} is no run folder: `pipeline run SOURCE -o {run_folder}` makes one")
     stands = standing(run_folder, open_intents=open_intents)
     last = last_summary(run_folder)
+    live = live_figures(run_folder, datetime.now(UTC)) if stands.run_is_on else None
     if as_json:
-        tell_json(as_object(run_folder, stands, last))
+        tell_json(as_object(run_folder, stands, last, live))
         return
-    for sentence in sentences(run_folder, stands, last):
+    for sentence in sentences(run_folder, stands, last, live):
         tell(sentence)
+
+
+def live_figures(run_folder: Path, now: datetime) -> Live | None:
+    """What the run that is on has left last, None where that is too old to be its own."""
+    live = read_live(learnt(run_folder / LEDGER, PROGRESS))
+    return live if live and now - datetime.fromisoformat(live.updated_at) < OLD else None
 
 
 def last_summary(run_folder: Path) -> Summary | None:
@@ -47,7 +66,7 @@ def left(run_folder: Path, stands: Standing, last: Summary | None) -> int | None
     return max(0, int(total) - stands.succeeded - stands.blocked - sum(stands.failed.values()))
 
 
-def as_object(run_folder: Path, stands: Standing, last: Summary | None) -> dict[str, Any]:
+def as_object(run_folder: Path, stands: Standing, last: Summary | None, live: Live | None) -> dict[str, Any]:
     """What ``--json`` prints."""
     return {
         "output": printable(str(run_folder)),
@@ -62,13 +81,12 @@ def as_object(run_folder: Path, stands: Standing, last: Summary | None) -> dict[
         "in_doubt": stands.in_doubt,
         "usage": msgspec.to_builtins(stands.usage),
         "cost_usd": None,
-        "last_run": {"exit_code": last.exit_code, "reason": last.reason, "finished_at": last.finished_at}
-        if last
-        else None,
+        "last_run": {name: getattr(last, name) for name in OF_LAST_RUN} if last else None,
+        "live": live,
     }
 
 
-def sentences(run_folder: Path, stands: Standing, last: Summary | None) -> list[str]:
+def sentences(run_folder: Path, stands: Standing, last: Summary | None, live: Live | None) -> list[str]:
     """The same for a person."""
     state = "a run is going on" if stands.run_is_on else "no run is going on"
     told = [f"{run_folder}: {state}", f"  done      {stands.succeeded:,}"]
@@ -83,6 +101,20 @@ def sentences(run_folder: Path, stands: Standing, last: Summary | None) -> list[
     if stands.in_doubt:
         told.append(f"  in doubt  {len(stands.in_doubt):,} (perhaps billed without an answer)")
     told.append(f"  tokens    {stands.usage.total_tokens:,}")
+    if live:
+        now, *seen = of_now(live)
+        told += [f"  now       {now}", *(f"            {each}" for each in seen)]
     if last:
         told.append(f"  last run  exit {last.exit_code}, {last.finished_at}: {last.reason}")
+        if not live:
+            told += [f"            {each}" for each in (*held_back(last.bottleneck), *limits(last.quotas))]
     return told
+
+
+def of_now(live: Live) -> list[str]:
+    """A run that is on, for a person."""
+    figures = (
+        f"{live.items_per_second:.1f} items a second, {live.requests_per_minute:.0f} requests a minute, "
+        f"{live.in_flight} in flight, {live.refused} refused; loop lag p99 {live.loop_lag_ms.p99:.0f} ms"
+    )
+    return [figures, *held_back(live.bottleneck), *limits(live.quotas)]

@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.activation.stage import ActivationRoom
 from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.engine.worker import SideDoor, stopping, work
-from pipeline.errors import Draining, PipelineError, StopRun, UsageError
+from pipeline.errors import Draining, PipelineError, Stage, StopRun, UsageError
+from pipeline.events import Observer
 from pipeline.generation.stage import GenerationRoom
 from pipeline.ledger.api import Ledger
 from pipeline.manifest.stage import ManifestRoom
@@ -62,6 +63,7 @@ class Flow:
         drain: Drain,
         clock: Clock,
         work: anyio.CancelScope,
+        observer: Observer,
         uploads: int,
         concurrency: int,
     ) -> None:
@@ -73,6 +75,9 @@ class Flow:
         self._upload_workers = uploads * ITEMS_PER_UPLOAD_LANE
         self._generation_workers = concurrency
         self._work = work
+        self._observer = observer
+        self.queues: dict[Stage, tuple[MemoryObjectReceiveStream[Any], ...]] = {}
+        """The streams before the stages, of the pass that is on; upload's are those that manifest fills."""
 
     async def run(self) -> None:
         """First the source, then as many further passes as items ask for."""
@@ -112,9 +117,16 @@ class Flow:
 
     async def _pass(self, feed: Feed, outcomes: MemoryObjectSendStream[Outcome]) -> None:
         """Run ``feed`` through the rooms. A drain cuts the intake off; generation ends what it has sent."""
-        door = SideDoor(outcomes=outcomes, ledger=self._ledger, storage=self._rooms.retention, clock=self._clock)
+        door = SideDoor(
+            outcomes=outcomes,
+            ledger=self._ledger,
+            storage=self._rooms.retention,
+            clock=self._clock,
+            observer=self._observer,
+        )
         worker = partial(work, door=door, drain=self._drain)
         ready, asking = anyio.create_memory_object_stream[Ready](BUFFERED_ITEMS)
+        self.queues["generation"] = (asking,)
         async with anyio.create_task_group() as generation:
             async with asking:
                 for _ in range(self._generation_workers):
@@ -134,6 +146,7 @@ class Flow:
         travelling, uploading = anyio.create_memory_object_stream[Item](ITEMS_WAITING_FOR_UPLOAD)
         there, passing = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
         uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
+        self.queues |= {"upload": (uploading, passing), "activation": (activating,)}
         async with self._rooms.upload as upload, activating, anyio.create_task_group() as intake:
 
             def hire() -> None:

@@ -11,6 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
+from pipeline.events import Observer, Retrying
 from pipeline.ledger.api import Ledger, Requeued
 from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
 from pipeline.streams import OwnedSink, Sink, Taking
@@ -42,8 +43,17 @@ class Storage(Protocol):
 class SideDoor:
     """Where items go that can't go on: to the results, or round again in the next pass."""
 
-    def __init__(self, *, outcomes: Sink[Outcome], ledger: Ledger, storage: Storage, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        outcomes: Sink[Outcome],
+        ledger: Ledger,
+        storage: Storage,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
         self._outcomes = outcomes
+        self._observer = observer
         self._ledger = ledger
         self._storage = storage
         self._clock = clock
@@ -74,6 +84,15 @@ class SideDoor:
         attempts = item.attempts_before + error.attempts
         item = msgspec.structs.replace(item, again=(*item.again, error.reason), attempts_before=attempts)
         await self._ledger.requeue(Requeued(item=item, reason=error.reason, attempts=attempts))
+        self._observer.notify(
+            Retrying(
+                route=error.failure.stage,
+                subject=item.key,
+                cause=error.failure.kind,
+                wait_seconds=0.0,
+                message=error.failure.message,
+            )
+        )
         self._storage.release({part.media.content for part in parts_of(travelling) if part.file})
 
     async def _doubt_files(self, travelling: Travelling, error: TryAgain) -> None:

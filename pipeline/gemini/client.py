@@ -1,7 +1,7 @@
 """The client, put together: the only place in this folder that knows which wrapper goes round which."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -22,6 +22,7 @@ from pipeline.gemini.observed import ObservedTransport
 from pipeline.gemini.retrying import RetryingTransport
 from pipeline.gemini.transport import open_transport
 from pipeline.ledger.api import Ledger
+from pipeline.moment import Hold, Pressure
 from pipeline.spec import EndpointSpec, GenerationSpec, QuotaSpec, UploadSpec
 
 _SPARE_CONNECTIONS = 32
@@ -39,6 +40,9 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
     files: FilesApi
     models: ModelsApi
+    generating: Callable[[], Pressure]
+    """How generate calls stand just now."""
+    uploading: Callable[[], Pressure]
 
 
 @asynccontextmanager
@@ -88,7 +92,8 @@ async def open_client(
                 observer=observer,
             )
 
-        uploads = family(governor(upload.uploads), attempts=upload.attempts, parallel=upload.uploads)
+        uploading = governor(upload.uploads)
+        uploads = family(uploading, attempts=upload.attempts, parallel=upload.uploads)
         polls = family(governor(_SPARE_CONNECTIONS), attempts=None, parallel=upload.uploads)
         calls = family(governor(_SPARE_CONNECTIONS), attempts=_CALL_ATTEMPTS, parallel=upload.uploads)
         generating = governor(generation.concurrency, quota or QuotaSpec())
@@ -110,11 +115,20 @@ async def open_client(
         )
         try:
             yield Client(
-                files=files, models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation)
+                files=files,
+                models=ModelsClient(calls=generate, plain=plain, endpoint=endpoint, spec=generation),
+                generating=lambda: _pressure(generating, generate),
+                uploading=lambda: _pressure(uploading, uploads),
             )
         finally:
             with anyio.move_on_after(_KEEP_SECONDS, shield=True):
-                await generating.keep()
+                await generating.keep(at_end=True)
+
+
+def _pressure(governor: AdaptiveGovernor, transport: RetryingTransport) -> Pressure:
+    pressure = governor.pressure()
+    held_by = Hold.OUTAGE if transport.in_outage else pressure.held_by
+    return msgspec.structs.replace(pressure, held_by=held_by, backing_off=transport.backing_off)
 
 
 def key_hash(api_key: str | None) -> str:

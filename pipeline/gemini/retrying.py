@@ -98,6 +98,13 @@ class RetryingTransport:
         self._refused = Breaker(patience.breaker_subjects)
         self._rewritten = Breaker(patience.breaker_subjects)
         self._opened = anyio.Event()
+        self.backing_off = 0
+        """Calls that wait to be sent again."""
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether nothing at all succeeds."""
+        return self._health.in_outage
 
     async def send(self, call: Call) -> Reply:
         effort = _Effort(self._health.successes)
@@ -114,8 +121,12 @@ class RetryingTransport:
                         ambiguous=effort.ambiguous,
                     )
                 wait = await self._decide(call, verdict, effort, sent_at)
-                with self._drain.interruptible():
-                    await anyio.sleep(wait)
+                self.backing_off += 1
+                try:
+                    with self._drain.interruptible():
+                        await anyio.sleep(wait)
+                finally:
+                    self.backing_off -= 1
         except StopRun as stop:
             self._drain.begin(stop.exit_code, str(stop))
             raise

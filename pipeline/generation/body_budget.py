@@ -15,6 +15,11 @@ class BodyBudget:
         self._free_bytes = total_bytes
         self._waiting: deque[tuple[int, anyio.Event]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Bodies that wait."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def hold(self, size_bytes: int) -> AsyncIterator[None]:
         """Hold ``size_bytes`` while the context is open."""

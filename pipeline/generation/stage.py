@@ -12,7 +12,8 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Failure, ItemError, StopForHuman, TryAgain
-from pipeline.gemini.api import GenerateRequest, ModelsApi
+from pipeline.events import Observer, Retrying
+from pipeline.gemini.api import GenerateRequest, ModelsApi, Route
 from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.request import body
 from pipeline.generation.response import ASK_AGAIN, Judgement, judge
@@ -40,6 +41,7 @@ class GenerationRoom:
         limits: Limits,
         drain: Drain,
         clock: Clock,
+        observer: Observer,
     ) -> None:
         self._models = models
         self._bodies = bodies
@@ -47,6 +49,12 @@ class GenerationRoom:
         self._limits = limits
         self._drain = drain
         self._clock = clock
+        self._observer = observer
+
+    @property
+    def bodies_waiting(self) -> int:
+        """Bodies that wait for memory."""
+        return self._bodies.waiting
 
     async def handle(self, ready: Ready) -> Outcome:
         """Ask the model about ``ready``. Raises ``ItemError``, ``TryAgain``, ``StopRun``, ``Draining``."""
@@ -96,6 +104,15 @@ class GenerationRoom:
             final = asked_again[judgement.kind] > ASK_AGAIN.get(judgement.kind, 0)
             if final or self._drain.begun:
                 return self._outcome(ready, judgement, attempts=attempts, ambiguous=ambiguous, usage=usage)
+            self._observer.notify(
+                Retrying(
+                    route=Route.GENERATE,
+                    subject=request.key,
+                    cause=judgement.kind,
+                    wait_seconds=0.0,
+                    message=judgement.failure.message if judgement.failure else "",
+                )
+            )
 
     def _outcome(self, ready: Ready, judgement: Judgement, *, attempts: int, ambiguous: bool, usage: Usage) -> Outcome:
         return Outcome(

@@ -19,6 +19,10 @@ from pipeline.events import (
 )
 from pipeline.gemini.api import Route
 from pipeline.records import Status, Usage
+from pipeline.report.bottleneck import Bottleneck
+from pipeline.report.loop_lag import LagMs
+from pipeline.report.occupancy import StageUse
+from pipeline.report.refusals import Quota
 from pipeline.whole import replace_file
 
 ADMITTED_UNCHANGED = frozenset({"unchanged", "kept"})
@@ -66,6 +70,15 @@ class Summary(msgspec.Struct, kw_only=True):
     wall_seconds: float = 0.0
     started_at: str
     finished_at: str
+    bottleneck: Bottleneck = Bottleneck()
+    stages: dict[str, StageUse] = {}
+    """By stage."""
+    quotas: dict[str, dict[str, Quota]] = {}
+    """By model and quota: the limits learnt, and the calls refused."""
+    retries_by_cause: dict[str, dict[str, int]] = {}
+    """By stage and cause; refusals for quota are in ``quotas``."""
+    loop_lag_ms: LagMs = LagMs()
+    loop_busy_share: float = 0.0
 
 
 def nothing_done(*, exit_code: int, reason: str, source: str, at: str) -> Summary:

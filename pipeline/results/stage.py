@@ -88,6 +88,11 @@ class ResultsRoom:
             if done is not None and not done.done():  # else who waited was cancelled
                 done.set_result(None)
 
+    @property
+    def waiting(self) -> int:
+        """Outcomes that somebody waits for and that are not durable yet."""
+        return len(self._expected)
+
     async def _take(self, batch: list[_Entry]) -> None:
         """Commit. Once that has failed, a batch only gets as far as file and ledger let it; none is acknowledged."""
         try:

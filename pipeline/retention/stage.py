@@ -85,6 +85,11 @@ class Retention:
                 "(`pipeline files list`, `pipeline files delete`) or run again when they have expired (48 h)"
             )
 
+    @property
+    def is_short_of_space(self) -> bool:
+        """Whether an item waits for space."""
+        return self._turn.locked()
+
     def known(self, content: Content) -> RemoteFile | None:
         """A file that holds ``content`` already and can be planned with."""
         return self._budget.known(content, self._clock.now())

@@ -102,6 +102,11 @@ class UploadRoom:
         parts = tuple(Placed(media=media, file=files.get(media.content)) for media in item.media)
         return Uploaded(item=item, parts=parts, started_at=started_at)
 
+    def travelling(self) -> tuple[int, int]:
+        """Files on their way, and files that wait for their turn."""
+        on_their_way = self._spec.uploads - self._lanes.value
+        return on_their_way, max(0, len(self._flights) - on_their_way)
+
     def must_wait(self, item: Item) -> bool:
         """Whether ``item`` has media that must be uploaded first."""
         return self._way(item) is Travel.FILES and not all(self._storage.known(m.content) for m in item.media)

@@ -244,7 +244,7 @@ def test_what_is_learnt_is_told_once_and_remembered_for_a_day() -> None:
         memory = QuotaMemory(MemoryLedger(), "key", clock)
         first = governor(memory=memory, clock=clock, seen=seen)
         await once(first, generate(), quota("GenerateRequestsPerMinute", delay="2s"))
-        assert [event.value for event in seen.of(LimitLearnt)] == ["9"]
+        assert [event.per_minute for event in seen.of(LimitLearnt)] == [9]
         assert len(seen.of(GateClosed)) == 1
         await first.keep()
         assert await memory.ceilings("") == Ceilings(requests=9.0)

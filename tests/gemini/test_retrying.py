@@ -143,7 +143,7 @@ def test_a_refusal_for_quota_costs_no_attempt_and_holds_every_worker() -> None:
         assert min(times[8:]) - max(times[:8]) >= 30.0
         assert max(times[8:]) - min(times[8:]) > 0
         assert bench.seen.of(GateClosed)
-        assert [e.value for e in bench.seen.of(LimitLearnt)] == ["9"]
+        assert [e.per_minute for e in bench.seen.of(LimitLearnt)] == [9]
 
     virtually(scenario())
 

@@ -9,19 +9,19 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 import anyio
-import msgspec
 
 from pipeline.clock import Clock, monotonic
 from pipeline.drain import Drain
 from pipeline.errors import StopEarly
-from pipeline.events import GateClosed, LimitLearnt, Observer
+from pipeline.events import GateClosed, LimitLearnt, Observer, Refused
 from pipeline.gemini.api import Call
-from pipeline.gemini.governor.lane import Lane, read_refusal
+from pipeline.gemini.governor.lane import Lane, quotas_of, read_refusal
 from pipeline.gemini.governor.limit import Limit
 from pipeline.gemini.governor.memory import Ceilings, QuotaMemory
 from pipeline.gemini.governor.pace import DayCount
 from pipeline.gemini.governor.slots import RetryBudget, Slots
 from pipeline.gemini.signals import Action, Verdict
+from pipeline.moment import Hold, Pressure
 from pipeline.records import Json
 from pipeline.spec import QuotaSpec
 
@@ -55,7 +55,7 @@ class _Line:
         self.timer: asyncio.TimerHandle | None = None
         self.rings_at = math.inf
         self.gate_said_at = -math.inf
-        self.said: dict[str, float] = {}
+        self.said: dict[Hold, int] = {}
         self.kept = Ceilings()
 
 
@@ -108,6 +108,20 @@ class AdaptiveGovernor:
     def retry_wait(self, now: float) -> float:
         return self._budget.take(now)
 
+    def pressure(self) -> Pressure:
+        """What waits, and for what; of the models the one that most wait for speaks."""
+        line = max(self._lines.values(), key=lambda each: len(each.waiting), default=None)
+        held_by: Hold | None = None
+        if line is not None and line.waiting:
+            held_by = line.lane.held_by(monotonic()) if self._slots.free() else self._slots.held_by()
+        return Pressure(
+            in_flight=self._slots.in_flight,
+            waiting=sum(len(each.waiting) for each in self._lines.values()),
+            held_by=held_by,
+            model=line.model if line is not None else "",
+            slots=self._slots.limit,
+        )
+
     async def acquire(self, call: Call) -> None:
         """Wait for a slot, the gate and the pace, behind those who asked before."""
         self._drain.check()
@@ -139,17 +153,21 @@ class AdaptiveGovernor:
             line.lane.succeeded(sent_at=sent_at)
             if line.lane.tokens is not None and (tokens := _input_tokens(verdict.signal.value)):
                 line.lane.counted(call.tokens, tokens, sent_at=sent_at, now=now)
-        elif verdict.action in _REFUSED:
+            return
+        if verdict.signal.status == 429:
+            quotas = quotas_of(verdict.signal)
+            self._observer.notify(Refused(route=call.route, model=call.model, quotas=quotas))
+        if verdict.action in _REFUSED:
             self._refused(line, call, verdict, sent_at, now)
         elif verdict.is_outage:
             self._slots.failed(sent_at=sent_at, now=now)
 
-    async def keep(self) -> None:
-        """Put what was learnt into the ledger, where it is news."""
+    async def keep(self, *, at_end: bool = False) -> None:
+        """Put what was learnt into the ledger, where it is news; ``at_end`` the last values are told to the unit."""
         if self._memory is None:
             return
         for line in tuple(self._lines.values()):
-            self._say_limits(line)
+            self._say_limits(line, changed_by=0.0 if at_end else SAY_CHANGE)
             ceilings = line.lane.ceilings()
             if ceilings != line.kept:
                 line.kept = ceilings
@@ -232,13 +250,15 @@ class AdaptiveGovernor:
             self._observer.notify(GateClosed(cause=verdict.rule, wait_seconds=wait, message=verdict.message))
         self._say_limits(line)
 
-    def _say_limits(self, line: _Line) -> None:
-        for what, ceiling in msgspec.structs.asdict(line.lane.ceilings()).items():
-            said = line.said.get(what, 0.0)
-            if ceiling is not None and abs(ceiling - said) > SAY_CHANGE * said:
-                line.said[what] = ceiling
+    def _say_limits(self, line: _Line, *, changed_by: float = SAY_CHANGE) -> None:
+        for quota, limit in ((Hold.REQUESTS, line.lane.requests), (Hold.TOKENS, line.lane.tokens)):
+            if limit is None or limit.ceiling is None:
+                continue
+            ceiling, said = round(limit.ceiling), line.said.get(quota, 0)
+            if abs(ceiling - said) > changed_by * said:
+                line.said[quota] = ceiling
                 self._observer.notify(
-                    LimitLearnt(name=f"{what} a minute {line.model}".rstrip(), value=f"{ceiling:.0f}")
+                    LimitLearnt(model=line.model, quota=quota, per_minute=ceiling, is_told=limit.is_told)
                 )
 
 

@@ -8,7 +8,8 @@ import msgspec
 from pipeline.gemini.governor.limit import Limit
 from pipeline.gemini.governor.memory import Ceilings
 from pipeline.gemini.governor.pace import Gate
-from pipeline.gemini.signals import Verdict
+from pipeline.gemini.signals import Signal, Verdict
+from pipeline.moment import Hold
 
 FIRST_CALLS = 8
 FIRST_GAP_SECONDS = 0.05
@@ -67,6 +68,7 @@ class Lane:
         self._started = 0
         self._started_at = -math.inf
         self._opening = requests is not None
+        self._closed_by = Hold.REFUSALS
 
     def ceilings(self) -> Ceilings:
         """What is known now."""
@@ -84,6 +86,23 @@ class Lane:
             if limit is not None:
                 wait = max(wait, limit.wait(now))
         return wait
+
+    def held_by(self, now: float) -> Hold | None:
+        """What the next call waits for; None where it may start."""
+        if self._gate.wait(now) > 0:
+            return self._closed_by
+        if self._opening and self._started >= FIRST_CALLS:
+            return Hold.SLOW_START
+        waits = [
+            (limit.wait(now), cap if limit.is_capped else quota)
+            for limit, quota, cap in (
+                (self.requests, Hold.REQUESTS, Hold.RPM),
+                (self.tokens, Hold.TOKENS, Hold.TPM),
+            )
+            if limit is not None
+        ]
+        wait, held_by = max(waits, default=(0.0, None), key=lambda each: each[0])
+        return held_by if wait > 0 else None
 
     def start(self, estimate: int, now: float) -> None:
         """A call of about ``estimate`` input tokens starts."""
@@ -112,6 +131,8 @@ class Lane:
     def refused(self, told: Told, estimate: int, *, sent_at: float, now: float) -> float:
         """A quota refused the call; seconds that the gate is now closed."""
         self._opening = False
+        if self.requests is not None:
+            self._closed_by = Hold.REQUESTS if told.by_requests else Hold.TOKENS
         delay = told.delay_seconds
         if delay is not None:
             delay *= 1.0 + DELAY_JITTER * self._jitter()
@@ -140,6 +161,19 @@ def read_refusal(verdict: Verdict) -> Told:
         requests=min((n for v in by_requests if (n := _number(v.value)) is not None), default=None),
         tokens=min((n for v in by_tokens if (n := _number(v.value)) is not None), default=None),
     )
+
+
+def quotas_of(signal: Signal) -> tuple[str, ...]:
+    """The quotas that a 429 names, in plain words; ``unnamed`` where it names none."""
+    found = {_quota(f"{v.quota_id} {v.metric}".lower().replace("_", "")) for v in signal.error.violations}
+    return tuple(sorted(found)) or ("unnamed",)
+
+
+def _quota(name: str) -> str:
+    if "filestorage" in name:
+        return "storage_bytes"
+    what = "tokens" if "token" in name else "requests"
+    return f"{what}_per_{'day' if 'perday' in name else 'minute'}"
 
 
 def _number(text: str) -> float | None:

@@ -88,6 +88,16 @@ class Limit:
         """The pace; None where nothing limits it."""
         return self._rate.per_minute if self._rate else None
 
+    @property
+    def is_capped(self) -> bool:
+        """Whether the user's own cap is what paces."""
+        return self._pace() >= self._cap
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the ceiling is the service's own word."""
+        return self._told is not None and self.ceiling == self._told
+
     def wait(self, now: float) -> float:
         """Seconds until the next call may start."""
         if not self._rate:

@@ -2,6 +2,8 @@
 
 import math
 
+from pipeline.moment import Hold
+
 FIRST_SLOTS = 24
 """Calls out at once before anything has been answered. Each success opens one more: the number doubles with every
 round of answers, fast where answers are fast (simulated on a bucket of 6,000 a minute: 1.06 of the ideal span;
@@ -43,6 +45,12 @@ class Slots:
     def free(self) -> bool:
         """Whether one more may go out."""
         return self.in_flight < self.limit
+
+    def held_by(self) -> Hold:
+        """Why there are no more of them."""
+        if self.limit >= self._most:
+            return Hold.CONCURRENCY
+        return Hold.SLOW_START if self._cut_at == -math.inf else Hold.OVERLOAD
 
     def succeeded(self) -> None:
         """A call was answered."""
