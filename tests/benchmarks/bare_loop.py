@@ -17,7 +17,10 @@ from pathlib import Path
 
 import aiohttp
 
-KEY = {"x-goog-api-key": "AIza-a-test-key-that-opens-nothing-0000"}
+KEY_TEXT = "AIza-a-test-key-that-opens-nothing-0000"
+KEY = {"x-goog-api-key": KEY_TEXT}
+MODEL = "gemini-3.8-flash"
+PROMPT = "Describe this media."
 CHUNK_BYTES = 8 * 1024 * 1024
 
 
@@ -50,8 +53,8 @@ async def upload(session: aiohttp.ClientSession, url: str, path: str, mime_type:
 
 async def ask(session: aiohttp.ClientSession, url: str, part: dict[str, object]) -> str:
     """One generate call."""
-    body = {"contents": [{"role": "user", "parts": [part, {"text": "Describe this media."}]}]}
-    address = f"{url}/v1beta/models/gemini-3.8-flash:generateContent"
+    body = {"contents": [{"role": "user", "parts": [part, {"text": PROMPT}]}]}
+    address = f"{url}/v1beta/models/{MODEL}:generateContent"
     async with session.post(address, json=body, headers=KEY) as answered:
         answer = await answered.json()
     return str(answer["candidates"][0]["content"]["parts"][0]["text"])
@@ -78,6 +81,11 @@ async def worker(session: aiohttp.ClientSession, url: str, paths: Iterator[str],
     return done
 
 
+def paths_of(folder: Path) -> list[str]:
+    """The media of a folder, in order."""
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file())
+
+
 async def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,7 +95,7 @@ async def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--upload-only", action="store_true")
     given = parser.parse_args()
-    paths = iter(sorted(str(p) for p in given.folder.rglob("*") if p.is_file()))
+    paths = iter(paths_of(given.folder))
     began = time.perf_counter()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         workers = [
