@@ -9,20 +9,17 @@ WARM_UP_SECONDS = 60
 def span_seconds(service: Service, items: int) -> float:
     """From the first call to the last one let in, for a client that knows the quota to the letter.
 
-    It sends each call at the moment at which it is let in, with as many out as it likes; an outage and others with
-    the same key cost it what they take. The last answer's latency is not in it.
+    It sends each call at the moment at which it is let in, with as many out as it likes, leaves others with the same
+    key what they use, and waits for outages to end. The last answer's latency is not in it.
     """
     kind, limit, burst, units = service.window()
-    window = Window(limit=limit, kind=kind, capacity=burst)
-    now = other_at = 0.0
+    left = limit - service.others_rpm * units
+    window = Window(limit=left, kind=kind, capacity=min(burst, left))
+    now = 0.0
     done = 0
     while done < items:
         if service.outage and service.outage[0] <= now < service.outage[1]:
             now = service.outage[1]
-        while service.others_rpm and other_at <= now:
-            if window.wait_seconds(units, other_at + service.window_phase_seconds) == 0.0:
-                window.take(units, other_at + service.window_phase_seconds)
-            other_at += 60.0 / service.others_rpm
         wait = window.wait_seconds(units, now + service.window_phase_seconds)
         if wait > 0.0:
             now += max(wait, 1e-6)  # a wait that rounding makes vanish would never end

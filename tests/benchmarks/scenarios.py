@@ -202,9 +202,15 @@ def quota_token_bucket_long(form: Form) -> Outcome:
 
 
 def quota_unknown(form: Form) -> Outcome:
-    """The same with 429s that say nothing."""
-    title = "The same bucket, whose 429s tell neither the quota nor how long to wait."
-    return rush(form, "quota_unknown", title, structs.replace(BUCKET, with_details=False))
+    """The same with 429s that tell how long to wait, and no quota."""
+    title = "The same bucket, whose 429s tell how long to wait but not its size."
+    return rush(form, "quota_unknown", title, structs.replace(BUCKET, with_quota_value=False))
+
+
+def quota_silent(form: Form) -> Outcome:
+    """The same with 429s that say nothing at all."""
+    title = "The same bucket, whose 429s say nothing but that something is exhausted."
+    return rush(form, "quota_silent", title, structs.replace(BUCKET, with_details=False))
 
 
 def paced(form: Form, name: str, title: str, service: Service, items: int, *, least_goodput: float = 0.93) -> Outcome:
@@ -368,6 +374,7 @@ SCENARIOS: dict[str, Callable[[Form], Outcome]] = {
         quota_token_bucket,
         quota_token_bucket_long,
         quota_unknown,
+        quota_silent,
         quota_fixed,
         quota_sliding,
         quota_tokens,
