@@ -158,5 +158,7 @@ def play(contestant: Contestant, job: Job, items: int) -> Run:
         told = json.loads(ended.stdout if contestant.program == "pipeline" else ended.stdout.splitlines()[-1])
         answered = told["items"]["succeeded"] if contestant.program == "pipeline" else told["items"]
     except (ValueError, LookupError):
-        raise Failed(f"{contestant.name}: exit {ended.exit_code}: {ended.stderr[-2000:]}") from None
+        told, answered = {}, 0
+    if not answered:
+        raise Failed(f"{contestant.name}: exit {ended.exit_code}: {ended.stderr[-2000:]}")
     return Run(contestant.name, answered, items - answered, ended, told.get("loop_lag_ms", {}).get("p99"))
