@@ -28,9 +28,9 @@ def main() -> int:
     if unknown := set(given.scenarios) - set(SCENARIOS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     if given.command == "list":
-        print("\n".join(f"{name:20} {one.__doc__}" for name, one in SCENARIOS.items()))
+        print("\n".join(f"{name:24} {one.__doc__}" for name, one in SCENARIOS.items()))
         return 0
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}."
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}."
     done = report.Report(machine=machine, quick=given.quick, outcomes=[])
     failed = False
     with tempfile.TemporaryDirectory() as work:
@@ -41,6 +41,7 @@ def main() -> int:
                 outcome = SCENARIOS[name](form)
             except Failed as problem:
                 outcome, failed = report.Outcome(name=name, title="Could not be run.", text=str(problem)), True
+            outcome.load = os.getloadavg()[0]
             done.outcomes.append(outcome)
             print(report.markdown(outcome, quick=given.quick), flush=True)
             report.write(done, given.output, picture=False)

@@ -43,6 +43,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     title: str
     ratio_name: str = ""
     rounds: int = 1
+    load: float = 0.0
+    """Of the machine at the end; above its cores, somebody else was busy."""
     rows: list[Row] = []
     checks: list[Check] = []
     text: str = ""
@@ -61,7 +63,7 @@ COLUMNS = ("", "CPU/item", "items/s", "time", "peak", "without answer", "refused
 
 def markdown(outcome: Outcome, *, quick: bool) -> str:
     """One scenario's section. The quick form shows its bars but is no judge of them."""
-    lines = [f"## {outcome.name}", "", f"{outcome.title} Medians of {outcome.rounds} round(s).", ""]
+    lines = [f"## {outcome.name}", "", f"{outcome.title} Median of {outcome.rounds}; load {outcome.load:.1f}.", ""]
     if outcome.rows:
         header = [outcome.ratio_name, *COLUMNS[1:]]
         lines += _table(["contestant", *header], [_cells(row) for row in outcome.rows])
