@@ -40,17 +40,18 @@ class Reader:
     def _read_ahead(self) -> None:
         """Read rows, and look up together what is known of their files."""
         ends_at = time.monotonic() + BATCH_SECONDS
-        locations: list[str] = []
+        files: list[tuple[str, str]] = []
         for entry in self._entries:
             if entry is not None:
                 self._ahead.append(entry)
             if isinstance(entry, Entry):
-                locations.extend(ref.location for ref in entry.media)
-            full = len(self._ahead) >= BATCH_ROWS or len(locations) >= BATCH_FILES
+                files.extend((ref.location, ref.path) for ref in entry.media)
+            full = len(self._ahead) >= BATCH_ROWS or len(files) >= BATCH_FILES
             if self._ahead and (entry is None or full or time.monotonic() >= ends_at):
                 break
-        self._identifier.expect(locations)
+        self._identifier.expect(files)
 
     def close(self) -> None:
         """Close the files of SOURCE."""
+        self._identifier.close()
         self._entries.close()

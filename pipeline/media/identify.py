@@ -10,8 +10,8 @@ import math
 import os
 import stat
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,11 +19,13 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.errors import Failure, ItemError
 from pipeline.ledger.api import Identities
+from pipeline.media.ahead import Ahead
 from pipeline.media.sniff import ACCEPTED_TYPES, HEAD_BYTES, sniff
 from pipeline.records import FileIdentity
 
 CHUNK_BYTES: Final = 1024 * 1024
 CACHED_FILES: Final = 65_536
+LARGE_BYTES: Final = 1024 * 1024
 FRESH_NANOSECONDS: Final = 2_000_000_000
 """A file written this shortly before (or after) it was hashed is hashed again by the next run."""
 
@@ -43,6 +45,14 @@ class Identified(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     settled: bool = True
     """Whether it had lain unchanged for a while when it was hashed, so that ``identity`` vouches for the bytes."""
+
+
+def _is_large(location: str) -> bool:
+    """Whether reading the file is worth a thread of its own."""
+    try:
+        return os.lstat(location).st_size >= LARGE_BYTES
+    except (OSError, ValueError):
+        return False
 
 
 def _nothing() -> None:
@@ -160,16 +170,23 @@ class Identifier:
         self._cache: OrderedDict[str, Identified] = OrderedDict()
         self._checked_at: dict[str, float] = {}
         self._new: list[tuple[str, FileIdentity, str, str]] = []
+        self._expected: deque[tuple[str, str]] = deque()
+        self._ahead = Ahead(self._read, check_cancelled=check_cancelled)
 
-    def expect(self, locations: Iterable[str]) -> None:
-        """Look up together what earlier runs know of files that are about to be identified."""
-        unknown = list({location for location in locations if location not in self._cache})
+    def expect(self, files: Sequence[tuple[str, str]]) -> None:
+        """Look up together what earlier runs know of files that are about to be identified, in this order.
+
+        Each is a location and its name in messages. Large ones that are not known are read ahead of their turn.
+        """
+        self._expected.extend(files)
+        unknown = list({location for location, _ in files if location not in self._cache})
         if unknown:
             for location, (identity, mime_type, sha256) in self._identities.known(unknown).items():
                 self._keep(location, Identified(identity=identity, mime_type=mime_type, sha256=sha256))
 
     def identify(self, location: str, shown: str) -> Identified:
         """As the function of this name, reading only what is not known already."""
+        self._read_ahead()
         known = self._cache.get(location)
         now_seconds = time.monotonic()
         if known is not None:
@@ -179,8 +196,7 @@ class Identifier:
                 self._cache.move_to_end(location)
                 self._checked_at[location] = now_seconds
                 return known
-        hashed_at_ns = int(self._clock.now().timestamp() * 1e9)
-        found = identify(location, shown=shown, max_bytes=self._max_bytes, check_cancelled=self._check_cancelled)
+        hashed_at_ns, found = self._ahead.take(location) or self._read(location, shown, self._check_cancelled)
         touched_at_ns = max(found.identity.mtime_ns, found.identity.ctime_ns)
         if abs(hashed_at_ns - found.identity.mtime_ns) > FRESH_NANOSECONDS:
             self._new.append((location, found.identity, found.mime_type, found.sha256))
@@ -193,6 +209,22 @@ class Identifier:
         """What was hashed since the last call and may be remembered: for ``Ledger.remember_identities``."""
         new, self._new = self._new, []
         return new
+
+    def close(self) -> None:
+        """Nothing of what was expected will be asked for."""
+        self._expected.clear()
+        self._ahead.close()
+
+    def _read_ahead(self) -> None:
+        while self._expected and self._ahead.has_room:
+            location, shown = self._expected.popleft()
+            if location not in self._cache and _is_large(location):
+                self._ahead.begin(location, shown)
+
+    def _read(self, location: str, shown: str, check_cancelled: Callable[[], None]) -> tuple[int, Identified]:
+        """When it was begun, in nanoseconds, and what the file is."""
+        begun_at_ns = int(self._clock.now().timestamp() * 1e9)
+        return begun_at_ns, identify(location, shown=shown, max_bytes=self._max_bytes, check_cancelled=check_cancelled)
 
     def _unchanged(self, location: str, known: Identified) -> bool:
         try:

@@ -3,17 +3,20 @@
 import hashlib
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from pipeline.clock import ManualClock
+from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import ItemError
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.media import identify as module
-from pipeline.media.identify import Identifier, identify
+from pipeline.media.ahead import Ahead
+from pipeline.media.identify import LARGE_BYTES, Identifier, identify
 from pipeline.records import FileIdentity
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 3000
@@ -141,7 +144,7 @@ class TestIdentifier:
         assert first.take_new() == []
         await ledger.remember_identities([(str(path), identity, "image/png", "made up")])
         again = self.make(ledger)
-        again.expect([str(path)])
+        again.expect([(str(path), path.name)])
         assert again.identify(str(path), "a").sha256 == "made up"
         assert again.take_new() == []
 
@@ -153,7 +156,7 @@ class TestIdentifier:
         old = FileIdentity(size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
         await ledger.remember_identities([(str(path), old, "image/png", "made up")])
         identifier = self.make(ledger)
-        identifier.expect([str(path)])
+        identifier.expect([(str(path), path.name)])
         assert identifier.identify(str(path), "a").sha256 == hashlib.sha256(PNG).hexdigest()
 
     @pytest.mark.parametrize(("seconds_ago", "remembered"), [(0, 0), (1.9, 0), (-1.9, 0), (2.1, 1), (86_400, 1)])
@@ -174,7 +177,7 @@ class TestIdentifier:
         first.identify(str(path), "a")
         await ledger.remember_identities(first.take_new())
         strict = Identifier(ledger, ManualClock(NOW), max_bytes=10)
-        strict.expect([str(path)])
+        strict.expect([(str(path), path.name)])
         with pytest.raises(ItemError, match="the limit is 10"):
             strict.identify(str(path), "a")
 
@@ -190,3 +193,50 @@ class TestIdentifier:
         path.write_bytes(PNG + b"more")
         monkeypatch.setattr(module, "CHECKED_SECONDS", 0.0)
         assert identifier.identify(str(path), "a").identity.size_bytes == len(PNG) + 4
+
+
+def test_large_files_are_read_ahead_side_by_side(tmp_path: Path) -> None:
+    """Some are begun before their turn, and no more; each is told of when asked for, also what is wrong with it."""
+    files = [tmp_path / f"{n}.png" for n in range(12)]
+    for n, path in enumerate(files):
+        path.write_bytes((b"no picture" if n == 2 else PNG) + bytes([n]) * LARGE_BYTES)
+        os.utime(path, (1, 1))
+    began: list[str] = []
+
+    def check() -> None:
+        began.append(threading.current_thread().name)
+
+    identifier = Identifier(MemoryLedger().identities, SystemClock(), max_bytes=2**31, check_cancelled=check)
+    identifier.expect([(str(path), path.name) for path in files])
+    for n, path in enumerate(files[:4]):
+        if n == 2:
+            with pytest.raises(ItemError, match=r"2\.png: neither an image nor a video"):
+                identifier.identify(str(path), path.name)
+        else:
+            found = identifier.identify(str(path), path.name)
+            assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    identifier.close()
+    assert began == [], "they were all read ahead, none in this thread"
+    assert identifier.identify(str(files[11]), "11.png").sha256 == hashlib.sha256(files[11].read_bytes()).hexdigest()
+    assert began, "after close each is read when asked for"
+
+
+def test_waiting_for_a_file_read_ahead_can_be_cancelled(tmp_path: Path) -> None:
+    """Whoever waits is asked to go on now and then, and what is read is abandoned."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(_location: str, _shown: str, check: Callable[[], None]) -> None:
+        reading.set()
+        while not go_on.wait(0.01):
+            check()
+
+    def cancelled() -> None:
+        raise InterruptedError
+
+    ahead = Ahead(read, check_cancelled=cancelled)
+    ahead.begin("a", "a")
+    assert reading.wait(5)
+    with pytest.raises(InterruptedError):
+        ahead.take("a")
+    ahead.close()
+    assert ahead.take("a") is None
