@@ -241,6 +241,9 @@ def main() -> NoReturn:
         sys.exit(done.exit_code)
     except click.Abort:
         sys.exit(ExitCode.SIGINT)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        click.echo(help_text.format_message(), err=True)
+        sys.exit(ExitCode.USAGE)
     except click.ClickException as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
         fail(error.format_message() + hint, ExitCode.USAGE)

@@ -1,7 +1,7 @@
 """The only place that names concrete classes: a RunSpec becomes an open engine, and an engine a summary."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pipeline.engine.gauges import Gauges
 from pipeline.engine.preflight import Preflight
 from pipeline.engine.shutdown import Shutdown
 from pipeline.engine.worker import stopping
-from pipeline.errors import ExitCode, StopRun
+from pipeline.errors import ExitCode, StopRun, UsageError
 from pipeline.events import DrainBegan, Observer, Observers, Warned
 from pipeline.gemini.api import FilesApi
 from pipeline.gemini.client import Client, key_hash, open_client
@@ -171,7 +171,8 @@ class _Run:
 
     async def _survey(self, manifest: ManifestRoom) -> None:
         """Tell what is left of a SOURCE that was not read to its end, as far as there is time for it."""
-        with anyio.move_on_after(SURVEY_DRAINING_SECONDS if self._drain.begun else SURVEY_SECONDS):
+        limit_seconds = SURVEY_DRAINING_SECONDS if self._drain.begun else SURVEY_SECONDS
+        with suppress(UsageError), anyio.move_on_after(limit_seconds):  # it may be what can't be read
             if survey := await manifest.survey():
                 self._counting.correct(total=survey.total, succeeded=survey.succeeded, left=survey.left)
 

@@ -81,9 +81,16 @@ def source_path(source: str) -> Path | None:
     """SOURCE as a path, None for stdin. Raises ``UsageError`` where there is nothing."""
     if source == "-":
         return None
+    if not source:
+        raise UsageError("SOURCE is empty; for the working directory say .")
     path = Path(source)
-    if not path.exists():
-        raise UsageError(f"there is no {source}: SOURCE is a folder of media, a manifest file, or - for stdin")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "SOURCE is a folder of media, a manifest file, or - for stdin"
+        raise UsageError(f"there is no {source}: {what}") from None
+    except OSError as error:
+        raise UsageError(f"{source} can't be read: {error.strerror}") from None
     return path
 
 
@@ -102,9 +109,6 @@ def item_defaults(config: Config, folder: Path) -> ItemDefaults:
     run, generation = config.run, config.generation
     if run.prompt is not None and run.template is not None:
         raise UsageError("give either a prompt or a template, not both")
-    template = run.template
-    if template and (folder / template).is_file():
-        template = str(folder / template)
     try:
         msgspec.json.encode((run.model, run.system, generation.config, generation.safety))
     except UnicodeEncodeError:
@@ -112,12 +116,21 @@ def item_defaults(config: Config, folder: Path) -> ItemDefaults:
     return ItemDefaults(
         model=run.model.removeprefix("models/"),
         prompt=run.prompt if run.prompt is not None else DEFAULT_PROMPT,
-        template=template,
+        template=run.template,
+        template_file=template_file(run.template, folder),
         system=run.system,
         generation=generation.config,
         safety=generation.safety,
         schema=schema(generation.schema, folder),
     )
+
+
+def template_file(template: str | None, folder: Path) -> Path | None:
+    """The file that ``template`` may mean, in the configuration's folder or here; what can't be looked at is none."""
+    for path in (folder / template, Path(template)) if template else ():
+        if os.path.isfile(path):  # noqa: PTH113 - it answers no where pathlib raises
+            return path
+    return None
 
 
 def schema(given: str | dict[str, Json] | None, folder: Path) -> dict[str, Json] | None:

@@ -1,6 +1,7 @@
 """What a configuration file may say, and how it is read: command line over file over environment."""
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,7 +122,7 @@ def read(line: CommandLine, environ: Mapping[str, str]) -> tuple[Config, Path]:
     """The merged configuration, and the folder that its relative paths start from."""
     raw: dict[str, Json] = {}
     folder = Path()
-    if base_url := environ.get("GOOGLE_GEMINI_BASE_URL"):
+    if (base_url := environ.get("GOOGLE_GEMINI_BASE_URL")) and not line.emulator:
         raw["endpoint"] = {"base_url": base_url}
     if line.config_file:
         folder = line.config_file.parent
@@ -216,7 +217,7 @@ def from_here(settings: dict[str, Json]) -> dict[str, Json]:
     if isinstance(generation.get("schema"), str):
         generation["schema"] = str(Path(generation["schema"]).absolute())
     template = run.get("template")
-    if isinstance(template, str) and Path(template).is_file():
+    if isinstance(template, str) and ("/" in template or ("." in template and os.path.isfile(template))):  # noqa: PTH113
         run["template"] = str(Path(template).absolute())
     return settings
 

@@ -36,12 +36,14 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
 class ItemDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """What a row that doesn't say otherwise is sent with.
 
-    ``prompt`` is a template given in place; ``template`` a template's name or file and wins over it.
+    ``prompt`` is a template given in place; ``template`` a template's name or file and wins over it, and
+    ``template_file`` the file that it may mean.
     """
 
     model: str = DEFAULT_MODEL
     prompt: str = DEFAULT_PROMPT
     template: str | None = None
+    template_file: Path | None = None
     system: str | None = None
     generation: dict[str, Json] = {}
     safety: dict[str, str] = {}

@@ -12,8 +12,8 @@ import anyio.to_thread
 
 from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import open_files
-from pipeline.config import endpoint, environment, required_key
-from pipeline.errors import Failure, ItemError, TryAgain
+from pipeline.config import api_key, endpoint, environment, required_key
+from pipeline.errors import Failure, ItemError, StopEarly, StorageFull, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
 from pipeline.media.identify import identify
@@ -25,6 +25,8 @@ def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **g
     """Do ``verb``; failures of single files are told on stderr and make the exit code 1."""
     config, _ = read(CommandLine(source="-", settings=settings), environment())
     key = required_key(environment(), emulator_hint=False)
+    if warning := api_key(environment())[1]:
+        tell(warning, err=True)
 
     async def go() -> bool:
         async with open_files(endpoint(config.endpoint, emulator=False), key) as files:
@@ -50,7 +52,8 @@ async def each(arguments: Any, act: Any, show: Any) -> bool:
             result = await act(argument)
         except (ItemError, TryAgain) as error:
             well = False
-            tell(f"pipeline: {argument}: {error.failure.message}", err=True)
+            message = error.failure.message.removeprefix(f"{argument}: ")
+            tell(f"pipeline: {argument}: {message}", err=True)
         else:
             if show:
                 show(result)
@@ -66,7 +69,11 @@ async def listed(files: FilesApi, show: Callable[[RemoteFile], None]) -> None:
 async def upload(files: FilesApi, path: Path) -> RemoteFile:
     """Identify the file by its bytes and upload it."""
     media = await anyio.to_thread.run_sync(identified, path)
-    return await files.upload(media, progress=lambda _: None)
+    try:
+        return await files.upload(media, progress=lambda _: None)
+    except StorageFull as error:
+        what = f"the project's file storage is full ({error})"
+        raise StopEarly(f"{what}: delete files (`pipeline files delete`) or try again when some have expired") from None
 
 
 def identified(path: Path) -> Media:

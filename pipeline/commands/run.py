@@ -114,6 +114,8 @@ def sentences(summary: Summary) -> list[str]:
         told.append("  errors: " + ", ".join(f"{kind} {number}" for kind, number in summary.errors.items()))
     if summary.in_doubt:
         told.append(f"  in doubt (perhaps billed without an answer): {len(summary.in_doubt)}, see summary.json")
+    if summary.exit_code == ExitCode.USAGE:
+        return told  # nothing was sent
     told.append(
         f"  {summary.requests} requests, {summary.retries} retries, {summary.refused} refused; "
         f"{summary.usage.total_tokens:,} tokens; {summary.bytes_uploaded / 1e6:.1f} MB uploaded; "

@@ -1,5 +1,6 @@
 """``pipeline status``: where a run folder stands, also while a run is going on."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ OLD: Final = timedelta(seconds=60)
 
 def status_command(run_folder: Path, *, as_json: bool) -> None:
     """Tell it. Raises ``UsageError`` where there is no run folder."""
-    if not (run_folder / NAME).exists():
+    if not os.path.isfile(run_folder / NAME):  # noqa: PTH113 - it answers no where pathlib raises
         raise UsageError(f"{run_folder} is no run folder: `pipeline run SOURCE -o {run_folder}` makes one")
     stands = standing(run_folder, open_intents=open_intents)
     last = last_summary(run_folder)
@@ -57,13 +58,24 @@ def last_summary(run_folder: Path) -> Summary | None:
 
 
 def left(run_folder: Path, stands: Standing, last: Summary | None) -> int | None:
-    """Items that the last run left, or that have no line yet while one is on; None until SOURCE has been read once."""
-    if last is not None and not stands.run_is_on:
+    """Items that the last run left, or that have no line yet while one is on or after one was killed.
+
+    None until SOURCE has been read once.
+    """
+    if last is not None and not stands.run_is_on and is_newest(run_folder / SUMMARY, run_folder / NAME):
         return last.items.left
     total = learnt(run_folder / LEDGER, SOURCE_TOTAL)
     if total is None:
         return None
     return max(0, int(total) - stands.succeeded - stands.blocked - sum(stands.failed.values()))
+
+
+def is_newest(summary: Path, results: Path) -> bool:
+    """Whether no line was written since the summary: a killed run leaves that of the run before it."""
+    try:
+        return summary.stat().st_mtime_ns >= results.stat().st_mtime_ns
+    except OSError:
+        return True
 
 
 def as_object(run_folder: Path, stands: Standing, last: Summary | None, live: Live | None) -> dict[str, Any]:

@@ -14,8 +14,11 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
 
 
-def decode_file(value: Json) -> RemoteFile | None:
-    """A File, bare (``files.get``) or wrapped in ``file`` (finalize); None where it is none."""
+def decode_file(value: Json, *, untold: FileState = FileState.STATE_UNSPECIFIED) -> RemoteFile | None:
+    """A File, bare (``files.get``) or wrapped in ``file`` (finalize); None where it is none.
+
+    ``untold`` is the state of a file of which none is told.
+    """
     if isinstance(value, dict) and isinstance(value.get("file"), dict):
         value = value["file"]
     if not isinstance(value, dict):
@@ -30,7 +33,7 @@ def decode_file(value: Json) -> RemoteFile | None:
         uri=uri if isinstance(uri, str) else "",
         mime_type=_text(value, "mimeType") or "",
         size_bytes=_int64(value.get("sizeBytes")) or 0,
-        state=_state(value.get("state")),
+        state=_state(value.get("state"), untold),
         sha256=decode_sha256(value.get("sha256Hash")),
         expires_at=decode_time(value.get("expirationTime")),
         created_at=decode_time(value.get("createTime")),
@@ -67,7 +70,9 @@ def decode_time(value: Json) -> datetime | None:
         return None
 
 
-def _state(value: Json) -> FileState:
+def _state(value: Json, untold: FileState) -> FileState:
+    if value in (None, "", 0, FileState.STATE_UNSPECIFIED):
+        return untold
     by_number = {0: "STATE_UNSPECIFIED", 1: "PROCESSING", 2: "ACTIVE", 10: "FAILED"}
     name = by_number.get(value) if isinstance(value, int) else value
     return FileState(name) if isinstance(name, str) and name in FileState.__members__ else FileState.STATE_UNSPECIFIED

@@ -12,7 +12,7 @@ from pipeline.gemini.health import Patience
 from pipeline.gemini.source import open_source
 from pipeline.gemini.upload import Upload
 from pipeline.gemini.upload_plan import mismatch
-from pipeline.records import Media, RemoteFile
+from pipeline.records import FileState, Media, RemoteFile
 from pipeline.spec import EndpointSpec, UploadSpec
 
 CALL_SECONDS = 60.0
@@ -85,7 +85,8 @@ class FilesClient:
 
     async def get(self, name: str) -> RemoteFile:
         reply = await self._send(self._polls, Route.FILE_GET, "GET", name)
-        file = decode_file(reply.value)
+        # a finished upload of which no state is told is asked about; where that tells none either, there are none
+        file = decode_file(reply.value, untold=FileState.ACTIVE)
         if file is None:
             message = f"files.get of {name} told of no file"
             failure = Failure(stage="activation", kind="malformed_answer", message=message, retryable=True)

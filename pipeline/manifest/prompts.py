@@ -1,5 +1,6 @@
 """Finds a template by its name or file: in ``./configs/prompts`` first, then among those shipped."""
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -37,18 +38,25 @@ class Prompts:
         wanted = defaults.template
         if wanted is None:
             return Template(defaults.prompt)
-        path = Path(wanted)
-        if "/" in wanted or (path.suffix == SUFFIX and path.is_file()):
-            return _read(path, path.name.removesuffix(SUFFIX))
+        file = defaults.template_file
+        if file is None and ("/" in wanted or os.path.isfile(wanted)):  # noqa: PTH113 - never raises
+            file = Path(wanted)
+        # a file called "tags" lies about in many a folder: a bare word is a name first
+        if file is not None and ("/" in wanted or not self._file_of(wanted)):
+            return _read(file, file.name.removesuffix(SUFFIX))
         return self.named(wanted)
 
-    def _find(self, name: str) -> Template:
+    def _file_of(self, name: str) -> Path | None:
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} is not the name of a template")
-        for folder in self._folders:
-            path = folder / f"{name}{SUFFIX}"
-            if path.is_file():
-                return _read(path, name)
+            return None
+        paths = (folder / f"{name}{SUFFIX}" for folder in self._folders)
+        return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113 - never raises
+
+    def _find(self, name: str) -> Template:
+        if path := self._file_of(name):
+            return _read(path, name)
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name[:80]!r} is neither the name of a template nor a file")
         known = sorted({path.stem for folder in self._folders for path in folder.glob(f"*{SUFFIX}")})
         raise UsageError(f"no template named {name!r}; there are: {', '.join(known) or 'none'}")
 

@@ -76,7 +76,10 @@ class Template:
             raise UsageError(f"{called} is nested too deeply") from None
         self.constant: Rendered | None = None
         if all(isinstance(node, nodes.Output | nodes.TemplateData) for node in tree.find_all(nodes.Node)):
-            self.constant = self.render({})
+            try:
+                self.constant = self.render({})
+            except ItemError as error:
+                raise UsageError(f"{called}: {error}") from None
 
     def render(self, variables: Mapping[str, Json], media: Sequence[Mapping[str, Json]] = ()) -> Rendered:
         """The prompt, and labels where there is more than one medium and the template makes them.

@@ -74,7 +74,8 @@ class Progress:
             case Warned() | GateClosed():
                 self.say(event.message)
             case DrainBegan():
-                self.say(f"{event.reason}; finishing what is in flight")
+                if self._in_flight:  # else the end follows at once, and tells the reason
+                    self.say(f"{event.reason}; finishing what is in flight")
 
     def say(self, sentence: str) -> None:
         """One sentence, without tearing the bar."""

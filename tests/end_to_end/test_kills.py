@@ -1,5 +1,6 @@
 """kill -9 at moments spread over the span in which answers arrive: nothing is lost, hardly anything paid twice."""
 
+import json
 import os
 import signal
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import generated
-from tests.support.processes import KEY, Emulator, by_key, emulator, run, start
+from tests.support.processes import KEY, Emulator, by_key, emulator, pipeline, run, start
 
 ITEMS = 500
 IN_FLIGHT = 32
@@ -62,12 +63,18 @@ def test_twenty_kills_and_a_last_run(media: Path, tmp_path: Path) -> None:
 
 
 def test_items_in_flight_at_a_kill_are_named_in_doubt(media: Path, tmp_path: Path) -> None:
-    """The run after a kill names the items whose calls were out, and no more than were in flight."""
+    """The run after a kill names the items whose calls were out, and no more than were in flight.
+
+    Until then ``status`` tells of them, and of what is left now, not of what the last summary left.
+    """
     with emulator(PLAN) as server:
-        killed_at(100, media, tmp_path / "run", server)
+        run(media, tmp_path / "run", "--limit", 5, base_url=server.base_url)
+        lines = killed_at(100, media, tmp_path / "run", server)
+        stands = json.loads(pipeline("status", tmp_path / "run", "--json").stdout)
+        assert (stands["done"], stands["left"]) == (lines, ITEMS - lines)
         ended = run(media, tmp_path / "run", base_url=server.base_url)
         by_item = server.ledger()["paid_by_item"]
     twice = sum(answers - 1 for answers in by_item.values())
     doubted = ended.summary["in_doubt"]
     assert twice <= len(doubted) <= IN_FLIGHT
-    assert doubted
+    assert doubted == stands["in_doubt"] != []

@@ -49,6 +49,11 @@ def test_no_key_names_both_ways_on(media: Path, tmp_path: Path) -> None:
         (["{media}", "--deadline", "25:99"], ["25:99"]),
         (["{media}", "--max-time", "soon"], ["soon"]),
         (["{media}", "-t", "no_such_template"], ["no_such_template"]),
+        (["{media}", "-t", "x" * 5000], ["template"]),
+        (["{media}", "-p", ""], ["prompt", "nothing"]),
+        (["{media}", "-p", "{# says nothing #}"], ["prompt", "nothing"]),
+        ([""], ["SOURCE is empty"]),
+        (["a" * 5000], ["File name too long"]),
         (["{media}", "-p", "{{ unclosed"], ["template"]),
         (["{media}", "-p", "a", "-t", "describe"], ["either"]),
         (["{media}", "--base-url", "http://192.0.2.1"], ["https"]),
@@ -116,6 +121,89 @@ def test_an_unreadable_file_fails_alone(tmp_path: Path) -> None:
         "media/empty.png": "empty_file",
         "media/gone.png": "missing_file",
     }
+
+
+def test_an_unreadable_manifest_is_told_of_once(tmp_path: Path) -> None:
+    """A manifest that turns out to be none ends with 2, one sentence, and its summary."""
+    manifest = tmp_path / "m.csv"
+    manifest.write_bytes(b"\xff\xfe\x00")
+    ended = run(manifest, tmp_path / "run")
+    assert ended.exit_code == ended.summary["exit_code"] == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["exit_code"] == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["files"]])
+def test_a_command_without_arguments_shows_its_help(arguments: list[str]) -> None:
+    """Readable, on stderr, and exit 2."""
+    ended = pipeline(*arguments)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "\nCommands:\n" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, command: str) -> None:
+    """Whatever hides a run folder, it is told of as one that is not there."""
+    one_sentence(pipeline(command, tmp_path / ("x" * 300)), 2, "run folder")
+
+
+def test_a_template_file_of_any_name(media: Path, tmp_path: Path) -> None:
+    """``-t`` takes a file of any suffix, from here; a bare word is a shipped template's name first."""
+    (tmp_path / "mine.txt").write_text("Mine: {{ name }}")
+    (tmp_path / "describe").write_text("Not this")
+    for given, shown, prompt in (
+        ("mine.txt", "mine.txt", "Mine: 00000.png"),
+        ("./mine.txt", "mine.txt", "Mine: 00000.png"),
+        ("describe", "describe", None),
+        ("./describe", "describe", "Not this"),
+    ):
+        output = tmp_path / f"run {given.replace('/', '-')}"
+        ended = run(media, output, "-t", given, "--limit", "1", cwd=tmp_path)
+        assert ended.exit_code == 0, ended.stderr
+        line = by_key(output)["00000.png"]
+        assert line["template"] == shown
+        if prompt is None:
+            assert "Not this" not in line["text"]
+        else:
+            assert prompt in line["text"]
+
+
+def test_a_template_file_of_a_configuration(media: Path, tmp_path: Path) -> None:
+    """Named in a file, it lies beside that file; named on the command line, here."""
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.txt").write_text(f"From {folder}")
+    (tmp_path / "there" / "c.toml").write_text('[run]\ntemplate = "t.txt"\n')
+    config = tmp_path / "there" / "c.toml"
+    run(media, tmp_path / "a", "-c", config, "--limit", "1", cwd=tmp_path / "here")
+    run(media, tmp_path / "b", "-c", config, "-t", "t.txt", "--limit", "1", cwd=tmp_path / "here")
+    assert "From there" in by_key(tmp_path / "a")["00000.png"]["text"]
+    assert "From here" in by_key(tmp_path / "b")["00000.png"]["text"]
+
+
+def test_the_emulator_minds_no_base_url_of_the_environment(media: Path, tmp_path: Path) -> None:
+    """``--emulator`` answers from this machine whatever the environment says of another endpoint."""
+    ended = run(media, tmp_path / "run", GOOGLE_GEMINI_BASE_URL="http://gateway.example")
+    assert ended.exit_code == 0, ended.stderr
+
+
+def test_two_keys_are_warned_of_once(media: Path, tmp_path: Path) -> None:
+    """By ``run`` and by ``files``: which of the two is used."""
+    with emulator() as server:
+        where = ["--base-url", server.base_url]
+        for ended in (
+            pipeline("run", media, "-o", tmp_path / "run", *where, GOOGLE_API_KEY="another-key-of-mine"),
+            pipeline("files", "list", *where, GOOGLE_API_KEY="another-key-of-mine"),
+        ):
+            assert ended.exit_code == 0, ended.stderr
+            assert ended.stderr.count("using GEMINI_API_KEY") == 1
+
+
+def test_a_full_storage_by_hand(media: Path) -> None:
+    """``files upload`` into a full storage: exit 3, and what to do."""
+    with emulator("[limits]\nproject_storage_bytes = 10\n") as server:
+        ended = pipeline("files", "upload", media / "00000.png", "--base-url", server.base_url)
+    one_sentence(ended, 3, "storage is full", "pipeline files delete")
 
 
 def test_port_in_use() -> None:

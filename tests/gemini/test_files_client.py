@@ -19,7 +19,7 @@ from pipeline.gemini.health import Patience
 from pipeline.limits import Limits
 from pipeline.records import FileIdentity, FileState, Media
 from pipeline.spec import EndpointSpec, UploadSpec
-from tests.gemini.conftest import CANARY
+from tests.gemini.conftest import CANARY, raw_server, says
 from tests.gemini.doubles import Recorder
 
 MIB = 1024 * 1024
@@ -117,6 +117,24 @@ async def test_lost_finalize_answer_is_asked_for(made: Callable[..., Media]) -> 
         assert (await b.upload(media)).sha256 == media.sha256
         assert b.routes().count("upload_start") == 1
         assert "query" in b.routes()
+
+
+@pytest.mark.parametrize(("told", "state"), [(b"", FileState.ACTIVE), (b',"state":"PROCESSING"', FileState.PROCESSING)])
+async def test_a_service_that_tells_no_states_has_none(told: bytes, state: FileState) -> None:
+    """A file of which ``files.get`` tells no state can be used; one that is told to be PROCESSING can't."""
+    reply = says(b'HTTP/1.0 200 OK\r\n\r\n{"name":"files/a","uri":"https://x/files/a"' + told + b"}")
+    async with (
+        raw_server(reply) as server,
+        open_client(
+            api_key=CANARY,
+            ledger=None,
+            drain=Drain(),
+            observer=Recorder(),
+            clock=SystemClock(),
+            endpoint=EndpointSpec(base_url=server.url),
+        ) as client,
+    ):
+        assert (await client.files.get("files/a")).state is state
 
 
 async def test_missing_upload_url_is_asked_for_again_and_then_fails_the_item(made: Callable[..., Media]) -> None:

@@ -459,6 +459,26 @@ def test_polls_are_retried_without_an_attempt_limit() -> None:
     virtually(scenario())
 
 
+def test_a_day_quota_beside_one_of_minutes_is_known_when_its_delay_is_over() -> None:
+    """The probe goes when RetryInfo says so, whatever a pace for the minute would be, and ends the run."""
+
+    async def scenario() -> None:
+        both = quota("GenerateRequestsPerDayPerProject", "GenerateRequestsPerMinutePerProject", delay="3s")
+        began = anyio.current_time()
+
+        async def answer(before: int) -> Reply:
+            await anyio.sleep(0.1)
+            return OK if before < 20 else both
+
+        bench = Bench(lambda _call, before: answer(before), concurrency=4)
+        ends = await bench.all([f"{n}" for n in range(60)])
+        assert sum(isinstance(end, StopEarly) for end in ends.values()) >= 1
+        assert len(bench.service.calls) <= 20 + 4 + 1
+        assert anyio.current_time() - began < 6
+
+    virtually(scenario())
+
+
 def test_a_cancelled_day_probe_lets_another_go() -> None:
     """The item that probes a daily quota may be given up by its room; the run must not wait for it for ever."""
 

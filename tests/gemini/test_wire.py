@@ -149,6 +149,27 @@ def test_real_file_resource() -> None:
     assert file.expires_at == datetime(2025, 3, 31, 12, 39, 16, 139536, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ({}, FileState.ACTIVE),
+        ({"state": None}, FileState.ACTIVE),
+        ({"state": 0}, FileState.ACTIVE),
+        ({"state": "STATE_UNSPECIFIED"}, FileState.ACTIVE),
+        ({"state": "PROCESSING"}, FileState.PROCESSING),
+        ({"state": 1}, FileState.PROCESSING),
+        ({"state": "FAILED"}, FileState.FAILED),
+        ({"state": "QUARANTINED"}, FileState.STATE_UNSPECIFIED),
+        ({"state": 7}, FileState.STATE_UNSPECIFIED),
+    ],
+)
+def test_a_state_that_is_not_told_is_the_callers(told: dict[str, object], state: FileState) -> None:
+    """Only where none is told; one that nobody knows yet is none of the known ones."""
+    file = decode_file({"name": "files/a", **told}, untold=FileState.ACTIVE)
+    assert file is not None
+    assert file.state is state
+
+
 @given(JSON)
 def test_file_resource_takes_anything(value: object) -> None:
     """Any JSON in any field of a File is survived."""

@@ -15,7 +15,7 @@ from pipeline.drain import Drain
 from pipeline.errors import StopEarly
 from pipeline.events import GateClosed, LimitLearnt, Observer, Refused
 from pipeline.gemini.api import Call
-from pipeline.gemini.governor.lane import Lane, quotas_of, read_refusal
+from pipeline.gemini.governor.lane import Lane, Told, quotas_of, read_refusal
 from pipeline.gemini.governor.limit import Limit
 from pipeline.gemini.governor.memory import Ceilings, QuotaMemory
 from pipeline.gemini.governor.pace import DayCount
@@ -242,7 +242,10 @@ class AdaptiveGovernor:
         self._serve(line)
 
     def _refused(self, line: _Line, call: Call, verdict: Verdict, sent_at: float, now: float) -> None:
-        wait = line.lane.refused(read_refusal(verdict), call.tokens, sent_at=sent_at, now=now)
+        told = read_refusal(verdict)
+        if verdict.action is Action.PROBE_DAY:  # nothing is learnt of the minute: its pace would hold the probe back
+            told = Told(delay_seconds=told.delay_seconds, by_requests=False)
+        wait = line.lane.refused(told, call.tokens, sent_at=sent_at, now=now)
         if self._quota is None:
             self._slots.cut(sent_at=sent_at, now=now)
         if wait >= SAY_GATE_SECONDS and now - line.gate_said_at >= SAY_AGAIN_SECONDS:
