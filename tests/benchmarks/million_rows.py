@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from pipeline.manifest.assemble import Assembler
 from pipeline.manifest.folder import FolderSource
 from pipeline.manifest.prompts import Prompts
 from pipeline.manifest.reader import Reader
-from pipeline.manifest.source import ManifestSource, Source
+from pipeline.manifest.source import ManifestSource, Source, most_files
 from pipeline.media.identify import Identifier
 from pipeline.records import Answer, Item, Outcome, Placed, Rejected, Status, Usage
 from pipeline.results import durable
@@ -131,7 +131,14 @@ def _items(path: Path, run_folder: Path, prompt: str | None) -> Iterator[list[It
     assembler = Assembler(defaults, limits, identifier, Prompts(), warn=print)
     source: Source
     if spec.is_folder:
-        source = FolderSource(path, spec, run_folder=run_folder, clock=clock, check_cancelled=lambda: None)
+        source = FolderSource(
+            path,
+            spec,
+            run_folder=run_folder,
+            clock=clock,
+            most_files=most_files(limits),
+            check_cancelled=lambda: None,
+        )
     else:
         source = ManifestSource(spec, limits, warn=print, check_cancelled=lambda: None)
     reader = Reader(source, assembler, identifier)
