@@ -161,6 +161,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     _set(connection, "temp.cache_size", -RUN_CACHE_KIB)
     connection.execute("PRAGMA temp.journal_mode = MEMORY")  # a journal file took most of the time of `seen`
     connection.executescript(_script("run_schema.sql"))
+    _set(connection, "secure_delete", 0)  # Debian's SQLite writes zeros over whatever is deleted
     connection.execute("UPDATE intent SET earlier = 1")
 
 
