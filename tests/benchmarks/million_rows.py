@@ -1,6 +1,7 @@
 """A SOURCE of a million items: time to the first request, a night with nothing to do, and what looks at its run folder.
 
-    python -m tests.benchmarks.million_rows [--rows N] [--files N] [--form jsonl|csv|folder] [--folder DIR]
+    python -m tests.benchmarks.million_rows [--rows N] [--files N] [--form jsonl|csv|folder|flat] [--shuffled]
+        [--folder DIR] [option of `pipeline run` ...]
 
 The items are done by the project's own code, without a server: read, assembled, and written as result lines. Then real
 commands run over them as processes of their own, against ``lean_server`` in this process, which says what it was asked.
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ BACKEND = "127.0.0.1"
 
 LOOK_SECONDS = 0.02
 FILES_A_FOLDER = 1_000
+FOLDERS = "folder", "flat"
+SHUFFLE_STEP = 7_368_787
+"""A prime, so that every row comes once."""
 
 
 class Asked(State):
@@ -87,22 +92,23 @@ def server() -> Iterator[Asked]:
         loop.close()
 
 
-def write_media(folder: Path, count: int) -> None:
-    """``count`` tiny pictures, no two alike, a thousand in a folder."""
+def write_media(folder: Path, count: int, *, flat: bool = False) -> None:
+    """``count`` tiny pictures, no two alike, a thousand in a folder, or all in one."""
     picture = generated.image("JPEG", 1, side=24)
     for number in range(count):
-        place = folder / f"{number // FILES_A_FOLDER:04d}"
+        place = folder if flat else folder / f"{number // FILES_A_FOLDER:04d}"
         if number % FILES_A_FOLDER == 0:
-            place.mkdir(parents=True)
+            place.mkdir(parents=True, exist_ok=True)
         (place / f"img_{number:07d}.jpg").write_bytes(picture + number.to_bytes(4, "big"))
 
 
-def write_manifest(path: Path, rows: int, files: int) -> None:
-    """A manifest of so many rows, over so many files beside it."""
+def write_manifest(path: Path, rows: int, files: int, *, step: int = 1) -> None:
+    """A manifest of so many rows, over so many files beside it; ``step`` other than 1 puts the rows out of order."""
     with path.open("w") as manifest:
         if path.suffix == ".csv":
             manifest.write("key,media,product\n")
-        for number in range(rows):
+        for at in range(rows):
+            number = at * step % rows
             file = number % files
             row = {
                 "key": f"item-{number:07d}",
@@ -234,12 +240,18 @@ def _peak_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
-def nights(source: Path, run_folder: Path, *options: object) -> Iterator[Took]:
-    """The commands over ``source``, one after another, each told as it ends."""
+def nights(
+    source: Path, run_folder: Path, *options: object, reorder: Callable[[], None] = lambda: None
+) -> Iterator[Took]:
+    """The commands over ``source``, one after another, each told as it ends.
+
+    ``reorder`` may put SOURCE in another order than the one in which its items were done.
+    """
     with server() as asked:
         run = ("run", source, "-o", run_folder, "--base-url", asked.origin, "--json", "--quiet", *options)
         yield command("new: until the first request", asked, *run, stop_after_first=True)
         write_done(source, run_folder)
+        reorder()
         yield command("all done, ledger deleted", asked, *run)
         yield command("all done", asked, *run)
         yield command("all done, once more", asked, *run)
@@ -252,8 +264,9 @@ def nights(source: Path, run_folder: Path, *options: object) -> Iterator[Took]:
 
 def make(form: str, folder: Path, rows: int, files: int) -> Path:
     """SOURCE of that form."""
-    write_media(folder / "media", rows if form == "folder" else files)
-    if form == "folder":
+    is_folder = form in FOLDERS
+    write_media(folder / "media", rows if is_folder else files, flat=form == "flat")
+    if is_folder:
         return folder / "media"
     manifest = folder / f"manifest.{form}"
     write_manifest(manifest, rows, files)
@@ -265,14 +278,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--rows", type=int, default=1_000_000)
     arguments.add_argument("--files", type=int, default=1_000)
-    arguments.add_argument("--form", choices=["jsonl", "csv", "folder"], default="jsonl")
+    arguments.add_argument("--form", choices=["jsonl", "csv", *FOLDERS], default="jsonl")
+    arguments.add_argument("--shuffled", action="store_true", help="rows in another order than their result lines")
     arguments.add_argument("--folder", type=Path, help="where to make it all, and keep it")
     given, options = arguments.parse_known_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder: Path = given.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         source = make(given.form, folder, given.rows, given.files)
-        for took in nights(source, folder / "run", *options):
+        shuffle = partial(write_manifest, source, given.rows, given.files, step=SHUFFLE_STEP)
+        reorder = shuffle if given.shuffled and given.form not in FOLDERS else lambda: None
+        for took in nights(source, folder / "run", *options, reorder=reorder):
             print(took, flush=True)
 
 
