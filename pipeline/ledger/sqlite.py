@@ -24,6 +24,8 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
 REQUEUED_AT_ONCE = 100
+IDENTITIES_AT_ONCE = 128
+"""Asked for together: a statement each would lock and unlock the database each time."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ADMIT = """
@@ -31,6 +33,7 @@ SELECT seen.position <> candidate.position, intent.earlier IS 1, line.*
 FROM candidate JOIN seen USING (key) LEFT JOIN line USING (key) LEFT JOIN intent USING (key)
 ORDER BY candidate.ordinal
 """
+_KNOWN = f"SELECT * FROM identity WHERE location IN ({', '.join('?' * IDENTITIES_AT_ONCE)})"  # noqa: S608 - no input
 
 
 @asynccontextmanager
@@ -62,15 +65,15 @@ class SqliteIdentities:
         self._lock = threading.Lock()
 
     def known(self, locations: Sequence[str]) -> dict[str, tuple[FileIdentity, str, str]]:
-        query = "SELECT size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 FROM identity WHERE location = ?"
         found = {}
         with self._lock, store.in_our_words(self._path):
-            for location in locations:
-                row = self._connection.execute(query, (os.fsencode(location),)).fetchone()
-                if row:
-                    size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 = row
+            for start in range(0, len(locations), IDENTITIES_AT_ONCE):
+                asked = {os.fsencode(location): location for location in locations[start : start + IDENTITIES_AT_ONCE]}
+                nobodys = [None] * (IDENTITIES_AT_ONCE - len(asked))  # which no location equals
+                for row in self._connection.execute(_KNOWN, [*asked, *nobodys]):
+                    stored, size_bytes, mtime_ns, ctime_ns, inode, mime_type, sha256 = row
                     identity = FileIdentity(size_bytes=size_bytes, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
-                    found[location] = (identity, mime_type, sha256)
+                    found[asked[stored]] = (identity, mime_type, sha256)
         return found
 
 

@@ -15,6 +15,8 @@ from pipeline.whole import disk_trouble
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10.0
 CACHE_KIB = 64 * 1024
+RUN_CACHE_KIB = 16 * 1024
+"""For the temporary tables; what does not fit lies in a file that the system throws away."""
 PAGE_BYTES = 8192
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -156,7 +158,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise UnknownSchema
     elif not _is_whole(connection):
         raise _damage()
+    _set(connection, "temp.cache_size", -RUN_CACHE_KIB)
+    connection.execute("PRAGMA temp.journal_mode = MEMORY")  # a journal file took most of the time of `seen`
     connection.executescript(_script("run_schema.sql"))
+    _set(connection, "secure_delete", 0)  # Debian's SQLite writes zeros over whatever is deleted
     connection.execute("UPDATE intent SET earlier = 1")
 
 

@@ -152,9 +152,9 @@ class Assembler:
             raise failed("template_error", str(error)) from None
 
 
-def _merged(run: Mapping[str, Value], row: Mapping[str, Value]) -> dict[str, Value]:
-    """The row's keys over the run's; a null takes the run's away."""
-    return {name: value for name, value in {**run, **row}.items() if value is not None} if row else dict(run)
+def _merged(run: dict[str, Value], row: Mapping[str, Value]) -> dict[str, Value]:
+    """The row's keys over the run's; a null takes the run's away. Nobody changes either: most items share the run's."""
+    return {name: value for name, value in {**run, **row}.items() if value is not None} if row else run
 
 
 def _located(entry: Entry, error: ItemError) -> ItemError:

@@ -1,10 +1,15 @@
 """What SOURCE says of one item, before its files are opened: the common form of a row and of a walked file."""
 
+from typing import Final
+
 import msgspec
 
 from pipeline.errors import Failure, ItemError
 from pipeline.manifest.times import Clip
 from pipeline.records import Json, Rejected
+
+SHOWN_PATHS: Final = 100
+"""Media paths that the line of an item repeats which can't be used as it stands."""
 
 
 class MediaRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from pipeline.clock import Clock
 from pipeline.errors import UsageError
-from pipeline.manifest.entry import Entry, MediaRef, failed
+from pipeline.manifest.entry import SHOWN_PATHS, Entry, MediaRef, failed
 from pipeline.manifest.globs import matches, natural_key
 from pipeline.media.identify import type_at
 from pipeline.media.sniff import MEDIA_SUFFIXES
@@ -19,21 +20,33 @@ FOLDER_SUFFIX: Final = "/"
 """Stands for folders among the suffixes passed over."""
 _OTHER_SUFFIXES: Final = "(other)"
 _COUNTED_SUFFIXES: Final = 200
+_LISTED_AT_ONCE: Final = 1024
+"""Names of a folder between two looks at whether to go on."""
 
 
 class FolderSource:
     """The media below a folder; the key of each is its path. Symlinks and hidden names are passed over.
 
-    Raises ``UsageError`` when built, where the folder can't be read.
+    Of a folder only the names are held, for it may have a million. ``most_files`` is how many media one item may have
+    at all. Raises ``UsageError`` when built, where the folder can't be read.
     """
 
     def __init__(
-        self, root: Path, spec: SourceSpec, *, run_folder: Path, clock: Clock, check_cancelled: Callable[[], None]
+        self,
+        root: Path,
+        spec: SourceSpec,
+        *,
+        run_folder: Path,
+        clock: Clock,
+        most_files: int,
+        check_cancelled: Callable[[], None],
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self._root = os.path.realpath(root)
         self._run_folder = os.path.realpath(run_folder)
         self._spec = spec
+        self._takes_all = not (spec.include or spec.exclude or spec.min_age_seconds > 0)
+        self._most_files = most_files
         self._written_before = clock.now().timestamp() - spec.min_age_seconds
         self._check_cancelled = check_cancelled
         try:
@@ -55,43 +68,59 @@ class FolderSource:
                 yield Entry(key=printable(folder), position=position).reject(failure)
                 position += 1
                 continue
-            folders.extend(reversed(below))
-            for entry in self._entries(folder, files, position):
+            prefix = f"{folder}/" if folder else ""
+            folders.extend(prefix + name for name in reversed(below))
+            media = (path for path in map(prefix.__add__, files) if self._is_media(path))
+            for entry in self._entries(folder, media, position):
                 yield entry
                 position += 1
 
-    def _entries(self, folder: str, files: Sequence[str], position: int) -> Iterator[Entry | Rejected]:
-        media = (path for path in files if self._is_media(path))
+    def _entries(self, folder: str, media: Iterator[str], position: int) -> Iterator[Entry | Rejected]:
         if self._spec.group == "file":
-            for offset, path in enumerate(media):
-                yield self._entry(path, [path], position + offset)
-        elif found := sorted(media, key=natural_key):
-            yield self._entry(folder or ".", found, position)
+            for at, path in enumerate(media, position):
+                yield self._entry(path, at, (self._ref(path),))
+        elif found := list(islice(media, self._most_files + 1)):
+            path = folder or "."
+            if more := sum(1 for _ in media):
+                yield self._too_many(path, position, found, len(found) + more)
+            else:
+                yield self._entry(path, position, map(self._ref, sorted(found, key=natural_key)))
 
-    def _entry(self, path: str, files: Sequence[str], position: int) -> Entry | Rejected:
+    def _ref(self, path: str) -> MediaRef:
+        return MediaRef(path=printable(path), location=f"{self._root}/{path}")
+
+    def _entry(self, path: str, position: int, media: Iterable[MediaRef]) -> Entry | Rejected:
         shown = printable(path)
-        refs = tuple(MediaRef(path=printable(file), location=f"{self._root}/{file}") for file in files)
-        entry = Entry(key=shown, position=position, path=shown, media=refs)
-        if shown != path or any(ref.path != file for ref, file in zip(refs, files, strict=True)):
-            return entry.reject(failed("unsupported_source", f"{shown}: a name is not valid UTF-8; rename it").failure)
-        return entry
+        entry = Entry(key=shown, position=position, path=shown, media=tuple(media))
+        start = len(self._root) + 1
+        if shown == path and all(ref.location[start:] == ref.path for ref in entry.media):
+            return entry
+        return entry.reject(failed("unsupported_source", f"{shown}: a name is not valid UTF-8; rename it").failure)
+
+    def _too_many(self, path: str, position: int, first: Sequence[str], count: int) -> Rejected:
+        shown = tuple(map(self._ref, first[:SHOWN_PATHS]))
+        entry = Entry(key=printable(path), position=position, media=shown)
+        return entry.reject(failed("too_many_images", f"{count:,} media in one item").failure)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
-        """The files of a folder that are asked for, and the folders below it, each sorted by name."""
+        """Names of the files of a folder that are asked for, and of the folders below it, each sorted."""
         files: list[str] = []
         below: list[str] = []
+        prefix = f"{folder}/" if folder else ""
         with os.scandir(f"{self._root}/{folder}" if folder else self._root) as listing:
-            for entry in sorted(listing, key=lambda entry: entry.name):
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if self._is_passed_over(entry):
-                        self._skip(FOLDER_SUFFIX)
-                    elif not self._is_excluded(path):
-                        below.append(path)
-                elif self._is_passed_over(entry):
-                    self._skip(_suffix(path))
-                elif self._is_asked_for(entry, path):
-                    files.append(path)
+            for number, entry in enumerate(listing):
+                if number % _LISTED_AT_ONCE == 0:
+                    self._check_cancelled()
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if self._is_passed_over(entry):
+                    self._skip(FOLDER_SUFFIX if is_folder else _suffix(entry.name))
+                elif is_folder:
+                    if not self._is_excluded(prefix + entry.name):
+                        below.append(entry.name)
+                elif self._takes_all or self._is_asked_for(entry, prefix + entry.name):
+                    files.append(entry.name)
+        files.sort()
+        below.sort()
         return files, below
 
     def _is_passed_over(self, entry: os.DirEntry[str]) -> bool:
@@ -118,8 +147,10 @@ class FolderSource:
 
     def _is_media(self, path: str) -> bool:
         """By suffix or by bytes; what is neither is counted."""
+        if _suffix(path) in MEDIA_SUFFIXES:
+            return True
         self._check_cancelled()
-        if _suffix(path) in MEDIA_SUFFIXES or type_at(f"{self._root}/{path}") is not None:
+        if type_at(f"{self._root}/{path}") is not None:
             return True
         self._skip(_suffix(path))
         return False

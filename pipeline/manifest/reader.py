@@ -10,7 +10,7 @@ from pipeline.manifest.source import Source
 from pipeline.media.identify import Identifier
 from pipeline.records import Item, Rejected
 
-BATCH_ROWS: Final = 256
+BATCH_ROWS: Final = 1000
 BATCH_SECONDS: Final = 0.05
 """A batch ends when this much work has gone into it, so that a large file holds back few others."""
 BATCH_FILES: Final = 4096

@@ -11,16 +11,15 @@ import msgspec
 from pipeline import json_schema
 from pipeline.errors import ItemError
 from pipeline.manifest import times
-from pipeline.manifest.entry import Entry, MediaRef, failed
+from pipeline.manifest.entry import SHOWN_PATHS, Entry, MediaRef, failed
 from pipeline.manifest.paths import Confinement
 from pipeline.manifest.rows import RawRow
 from pipeline.records import Json, Rejected
 
 KEY_CHARACTERS: Final = 4096
-SHOWN_PATHS: Final = 100
-"""Media paths that the line of an unusable row repeats."""
 _WARNED_NAMES: Final = 1000
 _NAME_CHARACTERS: Final = 100
+_WHOLE: Final = times.Clip()
 _MODEL: Final = re.compile(r"(?:models/|tunedModels/)?[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
 
 
@@ -113,10 +112,13 @@ class RowReader:
     def _media(self, fields: RowFields) -> tuple[MediaRef, ...]:
         found: list[MediaRef] = []
         for medium in _as_list(fields.media):
-            given = MediaField(path=medium) if isinstance(medium, str) else medium
-            clip = times.clip(given.start, given.end, given.fps)
-            for path, location in self._confinement.resolve(given.path):
-                found.append(MediaRef(path=path, location=location, declared_type=given.mime_type, clip=clip))
+            if isinstance(medium, str):
+                given, mime_type, clip = medium, None, _WHOLE
+            else:
+                given, mime_type = medium.path, medium.mime_type
+                clip = times.clip(medium.start, medium.end, medium.fps)
+            for path, location in self._confinement.resolve(given):
+                found.append(MediaRef(path=path, location=location, declared_type=mime_type, clip=clip))
                 if len(found) > self._most_files:
                     raise failed("too_many_images", f"more than {self._most_files:,} media in one item")
         return tuple(found)

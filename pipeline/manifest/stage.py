@@ -21,7 +21,7 @@ from pipeline.manifest.lines import STDIN
 from pipeline.manifest.lines import reader as reading
 from pipeline.manifest.prompts import Prompts
 from pipeline.manifest.reader import Reader
-from pipeline.manifest.source import ManifestSource, Source
+from pipeline.manifest.source import ManifestSource, Source, most_files
 from pipeline.manifest.survey import Survey, next_batch
 from pipeline.media.identify import Identifier
 from pipeline.records import Item, Outcome, Rejected, Status
@@ -121,7 +121,14 @@ class ManifestRoom:
     def _open(self) -> Source:
         path, check = self._spec.path, from_thread.check_cancelled
         if path is not None and path.is_dir():
-            return FolderSource(path, self._spec, run_folder=self._run_folder, clock=self._clock, check_cancelled=check)
+            return FolderSource(
+                path,
+                self._spec,
+                run_folder=self._run_folder,
+                clock=self._clock,
+                most_files=most_files(self._limits),
+                check_cancelled=check,
+            )
         return ManifestSource(
             self._spec, self._limits, warn=self._warnings.append, check_cancelled=check, spool=self._spool
         )

@@ -175,9 +175,10 @@ class Counting:
         items = self.items
         items.total = max(items.total, total)
         items.left = max(items.left, left)
-        items.unchanged = max(items.unchanged, succeeded - items.succeeded)
-        counted = items.succeeded + items.failed_now + items.blocked + items.unchanged + items.left
-        items.failed_before = max(0, items.total - counted)
+        now = items.succeeded + items.failed_now + items.blocked + items.left
+        # not more than there is room for: what changed and is left may have a line of a time before it changed
+        items.unchanged = max(items.unchanged, min(succeeded - items.succeeded, items.total - now))
+        items.failed_before = max(0, items.total - now - items.unchanged)
 
     def exit_code(self) -> int:
         """The exit code of a run that nothing has stopped."""

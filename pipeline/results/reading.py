@@ -1,7 +1,6 @@
 """What results.jsonl says at this moment, for ``pipeline status``: without a ledger, and while a run goes on."""
 
 import fcntl
-import mmap
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from pipeline.records import Status, Usage
+from pipeline.results.durable import CHUNK_BYTES
 from pipeline.results.record import EMULATOR
 from pipeline.results.recovery import NO_RECORD
 from pipeline.results.results_file import NAME
@@ -93,16 +93,34 @@ def lines_backwards(path: Path) -> Iterator[bytes]:
     except FileNotFoundError:
         return
     try:
-        if not os.fstat(fd).st_size:
-            return
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as content:
-            end = content.rfind(b"\n")
-            while end >= 0:
-                start = content.rfind(b"\n", 0, end)
-                yield content[start + 1 : end]
-                end = start
+        yield from _ended_lines(_chunks_backwards(fd))
     finally:
         os.close(fd)
+
+
+def _chunks_backwards(fd: int) -> Iterator[bytes]:
+    """The last first. Not mapped into memory: all of the file would count as this program's."""
+    end = os.fstat(fd).st_size
+    while end:
+        start = max(0, end - CHUNK_BYTES)
+        yield os.pread(fd, end - start, start)
+        end = start
+
+
+def _ended_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    begun: list[bytes] = []  # a line whose start is not reached yet, its end first
+    is_ended = False
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        if others:
+            begun.append(others.pop())
+            if is_ended:
+                yield b"".join(reversed(begun))
+            yield from reversed(others)
+            begun, is_ended = [], True
+        begun.append(first)
+    if is_ended:
+        yield b"".join(reversed(begun))
 
 
 def is_held(lock: Path) -> bool:

@@ -65,31 +65,23 @@ def mark_of(line: bytes, offset: int) -> Mark:
 
 
 def marks_of(block: bytes, offset: int) -> list[Mark]:
-    r"""As ``mark_of`` for many lines at once, each ended by ``\n``; faster. Raises the same where any is no record."""
+    r"""As ``mark_of`` for many lines at once, each ended by ``\n``; faster. Raises the same where any is no record.
+
+    The decoder minds neither blank lines nor records joined on one. But inside a record no ``{`` can follow a ``}``:
+    where every line begins with the one and ends with the other, and there are as many records, each line is one.
+    """
     records = _DECODER.decode_lines(block)
-    if not _is_one_a_line(block, len(records)):
+    *lines, rest = block.split(b"\n")
+    if rest or len(lines) != len(records):
         raise msgspec.DecodeError("an empty line, a record over several lines, or several on one")
     marks: list[Mark] = []
-    start = 0
-    for known in records:
-        end = block.index(b"\n", start) + 1
-        marks.append(_mark(known, offset + start, end - start))
-        start = end
+    for known, line in zip(records, lines, strict=True):
+        if not (line.startswith(b"{") and line.endswith(b"}")):
+            raise msgspec.DecodeError("a line that is no record by itself")
+        size_bytes = len(line) + 1
+        marks.append(_mark(known, offset, size_bytes))
+        offset += size_bytes
     return marks
-
-
-def _is_one_a_line(block: bytes, records: int) -> bool:
-    """Whether each line of ``block`` is one record: the decoder minds neither blank lines nor records joined on one.
-
-    Inside a record no ``{`` can follow a ``}``: where every line ends with one and begins with the other, every
-    line's end is a record's end too.
-    """
-    return (
-        block.startswith(b"{")
-        and block.endswith(b"}\n")
-        and block.count(b"\n") == records
-        and block.count(b"}\n{") == records - 1
-    )
 
 
 class _KnownMedia(msgspec.Struct, gc=False):

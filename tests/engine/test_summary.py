@@ -91,3 +91,11 @@ def test_a_survey_tells_what_was_not_read() -> None:
     counting.correct(total=10, succeeded=4, left=5)
     items = counting.items
     assert (items.total, items.left, items.unchanged, items.failed_before) == (10, 5, 3, 1)
+
+
+def test_a_survey_counts_no_item_twice() -> None:
+    """Of ten done items that all changed, one was sent again and two are left: their old lines don't count."""
+    counting = counted(SENT, committed("succeeded"), SENT, SENT)
+    counting.correct(total=10, succeeded=10, left=0)
+    items = counting.items
+    assert (items.total, items.succeeded, items.left, items.unchanged, items.failed_before) == (10, 1, 2, 7, 0)

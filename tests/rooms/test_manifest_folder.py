@@ -19,7 +19,9 @@ NOW = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
 
 def source(root: Path, **options: object) -> FolderSource:
     spec = SourceSpec(path=root, **options)  # type: ignore[arg-type]
-    return FolderSource(root, spec, run_folder=root / "run", clock=ManualClock(NOW), check_cancelled=lambda: None)
+    return FolderSource(
+        root, spec, run_folder=root / "run", clock=ManualClock(NOW), most_files=5, check_cancelled=lambda: None
+    )
 
 
 def fill(root: Path, *names: str, content: bytes = PNG) -> None:
