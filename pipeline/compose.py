@@ -24,7 +24,7 @@ from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.stage import GenerationRoom
 from pipeline.generation.tokens import estimate
 from pipeline.ledger.api import Ledger
-from pipeline.ledger.peek import open_intents
+from pipeline.ledger.peek import doubts
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.manifest.stage import ManifestRoom
 from pipeline.plain_text import printable
@@ -181,7 +181,7 @@ class _Run:
         try:
             return await folder.ledger.open_intents()
         except StopRun:
-            return await anyio.to_thread.run_sync(partial(open_intents, folder.path / LEDGER, run_is_on=False))
+            return (await anyio.to_thread.run_sync(partial(doubts, folder.path / LEDGER, run_is_on=False))).keys
 
     async def _rooms(self, client: Client, folder: RunFolder) -> Rooms:
         spec, ledger, clock, observer = self._spec, folder.ledger, self._clock, self._observers

@@ -10,7 +10,7 @@ import msgspec
 from pipeline.commands.tell import tell, tell_json
 from pipeline.errors import UsageError
 from pipeline.ledger.api import SOURCE_NAME, SOURCE_TOTAL
-from pipeline.ledger.peek import learnt, open_intents
+from pipeline.ledger.peek import doubts, learnt
 from pipeline.plain_text import printable
 from pipeline.report.live import PROGRESS, Live, read_live
 from pipeline.report.sentences import held_back, limits
@@ -33,7 +33,7 @@ def status_command(run_folder: Path, *, as_json: bool) -> None:
     """Tell it. Raises ``UsageError`` where there is no run folder."""
     if not os.path.isfile(run_folder / NAME):  # noqa: PTH113 - it answers no where pathlib raises
         raise UsageError(f"{run_folder} is no run folder: `pipeline run SOURCE -o {run_folder}` makes one")
-    stands = standing(run_folder, open_intents=open_intents)
+    stands = standing(run_folder, doubts=doubts)
     last = last_summary(run_folder)
     live = live_figures(run_folder, datetime.now(UTC)) if stands.run_is_on else None
     if as_json:

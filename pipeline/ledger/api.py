@@ -93,6 +93,14 @@ class Offset(msgspec.Struct, frozen=True, kw_only=True):
     mtime_ns: int
 
 
+class Doubts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger knows of calls whose fate is unknown: their items' keys, sorted, as of ``taken_in``."""
+
+    keys: list[str] = []
+    taken_in: Offset | None = None
+    """How much of results.jsonl the ledger knew then; lines that follow close their items' intents."""
+
+
 class Identities(Protocol):
     """Hashes of files hashed before; answered synchronously, in a worker thread."""
 

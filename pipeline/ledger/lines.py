@@ -19,7 +19,9 @@ _INDEX_BY_KEY = "CREATE UNIQUE INDEX line_by_key ON line (key)"
 _KEEP_LAST_OF_EACH_KEY = "DELETE FROM line WHERE offset NOT IN (SELECT max(offset) FROM line GROUP BY key)"
 _PACK = """
 CREATE TEMP TABLE packed AS
-SELECT key, sum(size_bytes) OVER (ORDER BY offset ROWS UNBOUNDED PRECEDING) - size_bytes, size_bytes, emulated, wrong_row, detail
+SELECT
+    key, sum(size_bytes) OVER (ORDER BY offset ROWS UNBOUNDED PRECEDING) - size_bytes,
+    size_bytes, emulated, wrong_row, detail
 FROM line ORDER BY offset
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.ledger import lines, store
-from pipeline.ledger.api import Mark, Offset
+from pipeline.ledger.api import Doubts, Mark, Offset
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -20,17 +20,18 @@ class Look(msgspec.Struct, frozen=True):
     """The lines it takes for current, in the order of the file."""
 
 
-def open_intents(path: Path, *, run_is_on: bool) -> list[str]:
-    """Keys of the calls whose fate is unknown; while a run is on its own calls are merely out.
+def doubts(path: Path, *, run_is_on: bool) -> Doubts:
+    """The calls whose fate is unknown; while a run is on its own calls are merely out.
 
     A ledger that is missing or can't be read knows of none.
     """
     query = "SELECT key FROM intent WHERE earlier OR NOT ? ORDER BY key"
     try:
-        with closing(store.open_reader(path)) as connection:
-            return [key for (key,) in connection.execute(query, (run_is_on,))]
+        with closing(store.open_reader(path)) as connection, store.transaction(connection, "DEFERRED"):
+            keys = [key for (key,) in connection.execute(query, (run_is_on,))]
+            return Doubts(keys=keys, taken_in=store.taken_in(connection))
     except sqlite3.Error:
-        return []
+        return Doubts()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline.ledger.api import Doubts, Offset
 from pipeline.records import Status, Usage
 from pipeline.results.durable import CHUNK_BYTES
 from pipeline.results.record import EMULATOR
@@ -30,17 +31,24 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     in_doubt: list[str]
 
 
-class OpenIntents(Protocol):
+class AskDoubts(Protocol):
     """Asks the ledger at a path for calls whose fate is unknown (``ledger.peek``)."""
 
-    def __call__(self, path: Path, *, run_is_on: bool) -> list[str]:
-        """Keys, sorted."""
+    def __call__(self, path: Path, *, run_is_on: bool) -> Doubts:
+        """What it knows of them."""
         ...
 
 
 class _Error(msgspec.Struct):
     kind: str
     retryable: bool
+
+
+class _Keyed(msgspec.Struct):
+    key: str
+
+
+_KEY = msgspec.json.Decoder(_Keyed)
 
 
 class _Line(msgspec.Struct):
@@ -51,7 +59,7 @@ class _Line(msgspec.Struct):
     error: _Error | None = None
 
 
-def standing(folder: Path, *, open_intents: OpenIntents) -> Standing:
+def standing(folder: Path, *, doubts: AskDoubts) -> Standing:
     """Read the folder as it is now. A line that is being written, or is damaged, is passed over."""
     decode = msgspec.json.Decoder(_Line).decode
     statuses: Counter[Status] = Counter()
@@ -74,6 +82,8 @@ def standing(folder: Path, *, open_intents: OpenIntents) -> Standing:
             kinds[line.error.kind] += 1
             retryable += line.error.retryable
     run_is_on = is_held(folder / LOCK)
+    known = doubts(folder / LEDGER, run_is_on=run_is_on)
+    answered = keys_after(folder / NAME, known.taken_in) if known.keys and known.taken_in else set()
     return Standing(
         run_is_on=run_is_on,
         succeeded=statuses[Status.SUCCEEDED],
@@ -82,8 +92,27 @@ def standing(folder: Path, *, open_intents: OpenIntents) -> Standing:
         retryable=retryable,
         emulated=emulated,
         usage=usage,
-        in_doubt=open_intents(folder / LEDGER, run_is_on=run_is_on),
+        in_doubt=[key for key in known.keys if key not in answered],
     )
+
+
+def keys_after(path: Path, offset: Offset) -> set[str]:
+    """Keys of the whole lines behind what a ledger had taken in: a kill comes between a line and its mark."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_ino != offset.inode:
+                return set()
+            file.seek(offset.size_bytes)
+            return {key for raw in file if raw.endswith(b"\n") and (key := _key_of(raw)) is not None}
+    except OSError:
+        return set()
+
+
+def _key_of(raw: bytes) -> str | None:
+    try:
+        return _KEY.decode(raw).key
+    except NO_RECORD:
+        return None
 
 
 def lines_backwards(path: Path) -> Iterator[bytes]:

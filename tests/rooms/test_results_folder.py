@@ -21,7 +21,7 @@ from pipeline.errors import ExitCode, Failure, RunLocked, StopForHuman, UsageErr
 from pipeline.events import Event, ItemCommitted
 from pipeline.ledger.api import Candidate, Intent, Offset
 from pipeline.ledger.memory import MemoryLedger
-from pipeline.ledger.peek import open_intents
+from pipeline.ledger.peek import doubts
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.records import Answer, Item, Outcome, Status, Usage
 from pipeline.results import compaction, durable
@@ -531,7 +531,7 @@ async def test_cancelling_commits_what_was_paid_for(tmp_path: Path) -> None:
 async def test_standing_is_told_during_and_after_a_run(tmp_path: Path) -> None:
     """Counts are of current lines; calls that are out are in doubt only once no run goes on."""
     path = tmp_path / "run"
-    look = partial(standing, path, open_intents=open_intents)
+    look = partial(standing, path, doubts=doubts)
     async with opened(path) as folder:
         timeout = Failure(stage="generation", kind="timeout", message="", retryable=True)
         await commit(folder, outcome("a", failure=timeout), outcome("b", failure=timeout), outcome("a"))
@@ -540,13 +540,16 @@ async def test_standing_is_told_during_and_after_a_run(tmp_path: Path) -> None:
         assert (now.run_is_on, now.succeeded, now.failed, now.retryable) == (True, 1, {"timeout": 1}, 1)
         assert (now.usage.total_tokens, now.in_doubt) == (10, [])
     assert (look().run_is_on, look().in_doubt) == (False, ["out"])
+    with (path / "results.jsonl").open("ab") as file:  # a kill came between the line and its mark
+        file.write(b'{"key":"out","status":"succeeded","backend":"gemini"}\n{"key":"torn')
+    assert (look().succeeded, look().in_doubt) == (2, [])
     (path / "ledger.sqlite3").unlink()
-    assert (look().succeeded, look().in_doubt) == (1, [])
+    assert (look().succeeded, look().in_doubt) == (2, [])
 
 
 def test_standing_of_an_empty_folder(tmp_path: Path) -> None:
     """A folder without results stands at nothing."""
-    assert standing(tmp_path, open_intents=open_intents).succeeded == 0
+    assert standing(tmp_path, doubts=doubts).succeeded == 0
 
 
 @pytest.mark.parametrize(
