@@ -99,6 +99,24 @@ SCENARIOS.append(
     )
 )
 SCENARIOS += [replace(one, name=f"{one.name}, no quotaValue", tells_value=False) for one in SCENARIOS[-2:]]
+SCENARIOS += [
+    replace(one, name=f"{one.name}, silent", tells_value=False, tells_delay=False, most_refused=0.03, most_over_ideal=bar)
+    for one, bar in zip(SCENARIOS[-4:-2], (1.0, 0.25), strict=True)
+]
+"""Silent: no RetryInfo, no quotaValue; a bucket and a window look the same until a call goes where none should."""
+
+SILENT = Scenario("", tells_value=False, tells_delay=False)
+SCENARIOS += [
+    replace(SILENT, name="sliding 1000 RPM, silent", rpm=1000, workers=256),
+    replace(SILENT, name="fixed 1000 RPM, silent", rpm=1000, workers=256, window="fixed"),
+    replace(SILENT, name="bucket 1000 RPM, silent", rpm=1000, workers=256, window="token_bucket"),
+    replace(SILENT, name="bucket 1000 RPM, burst 50, silent", rpm=1000, workers=256, window="token_bucket", burst=50),
+    replace(SILENT, name="bucket 150 RPM, burst 10, silent", window="token_bucket", burst=10),
+    replace(SILENT, name="sliding 1000 RPM, fast items, silent", rpm=1000, workers=128, latency=fast),
+    replace(SILENT, name="fixed 1000 RPM, fast items, silent", rpm=1000, workers=128, latency=fast, window="fixed"),
+    replace(SILENT, name="sliding 10 RPM, silent", rpm=10, most_refused=0.03),
+    replace(SILENT, name="others use 50 of 150 RPM, silent", others_rpm=50, least_goodput=0.90),
+]
 
 
 @dataclass(frozen=True)
@@ -363,13 +381,13 @@ def main() -> None:
     if given.json:
         print(json.dumps([f.__dict__ | {"within": f.within(one)} for one, f in results], indent=1))
         return
-    print(f"{'scenario':44} goodput  429s   warm-up recovery  span   failed in-gate in-flight")
+    print(f"{'scenario':48} goodput  429s   warm-up recovery  span   failed in-gate in-flight")
     for one, f in results:
         goodput = f"{f.goodput:7.1%}" if one.items is None else "      -"
         recovery = f"{f.recovery_seconds:6.0f} s" if f.recovery_seconds is not None else "       -"
         span = f"{f.over_ideal:+6.1%}" if f.over_ideal is not None else "     -"
         print(
-            f"{f.scenario:44} {goodput} {f.refused:6.2%} {f.warm_up_seconds:6.0f} s {recovery} {span}"
+            f"{f.scenario:48} {goodput} {f.refused:6.2%} {f.warm_up_seconds:6.0f} s {recovery} {span}"
             f" {f.failed_items:6} {f.inside_gate:7} {f.most_in_flight:6}/{one.workers:<4}"
             f"{'ok' if f.within(one) else 'BELOW THE BAR'}"
         )
