@@ -272,7 +272,7 @@ class Simulation:
     def succeed(self, subject: str, estimate: int, actual: int, sent_at: float) -> None:
         self.done += 1
         self.health.succeeded(sent_at=sent_at)
-        self.lane.succeeded(sent_at=sent_at)
+        self.lane.succeeded(sent_at=sent_at, now=self.now)
         self.lane.counted(estimate, actual, sent_at=sent_at, now=self.now)
         self.budget.succeeded()
         self.slots.succeeded()

@@ -150,7 +150,7 @@ class AdaptiveGovernor:
         if verdict.action is Action.SUCCESS:
             self._slots.succeeded()
             self._budget.succeeded()
-            line.lane.succeeded(sent_at=sent_at)
+            line.lane.succeeded(sent_at=sent_at, now=now)
             if line.lane.tokens is not None and (tokens := _input_tokens(verdict.signal.value)):
                 line.lane.counted(call.tokens, tokens, sent_at=sent_at, now=now)
             return

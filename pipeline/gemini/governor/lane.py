@@ -114,13 +114,13 @@ class Lane:
         if self.tokens is not None:
             self.tokens.take(self._ratios.expect(estimate), now)
 
-    def succeeded(self, *, sent_at: float) -> None:
+    def succeeded(self, *, sent_at: float, now: float) -> None:
         """A call was answered."""
-        self._gate.accept()
+        self._gate.accept(sent_at=sent_at)
         self._opening = False
         for limit in (self.requests, self.tokens):
             if limit is not None:
-                limit.accepted(sent_at=sent_at)
+                limit.accepted(sent_at=sent_at, now=now)
 
     def counted(self, estimate: int, actual: int, *, sent_at: float, now: float) -> None:
         """The answer tells how many input tokens the call took."""
@@ -144,7 +144,11 @@ class Lane:
             self.tokens.uncount(self._ratios.expect(estimate), sent_at=sent_at, now=now)
             if told.by_tokens:
                 self.tokens.refused(told.tokens, delay_seconds=told.delay_seconds, sent_at=sent_at, now=now)
-        return self._gate.refuse(delay, sent_at=sent_at, now=now)
+        guesses = any(limit is not None and limit.is_guess for limit in (self.requests, self.tokens))
+        wait = self._gate.refuse(delay, sent_at=sent_at, now=now, short=guesses)
+        if delay is None and self.requests is not None:
+            self.requests.rest_until(now + wait)
+        return wait
 
 
 def read_refusal(verdict: Verdict) -> Told:

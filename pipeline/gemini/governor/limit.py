@@ -12,6 +12,7 @@ import math
 
 from pipeline.gemini.governor.pace import Rate
 from pipeline.gemini.governor.recent import SPAN_SECONDS, Recent
+from pipeline.gemini.governor.trial import Trial
 
 MARGIN = 0.98
 """How near the ceiling calls are paced: three spare calls in a window of 150 outlast the network's jitter."""
@@ -38,6 +39,9 @@ HOLD_SHARE, HOLD_SECONDS = 0.98, 0.5
 
 FLOW_DELAY_SECONDS = 2.0
 """A ``RetryInfo`` below this, early in a run, means a bucket that fills steadily, not a window that ends."""
+
+AT_ONCE_SECONDS = 0.25
+"""A refusal of a call that left so soon after the gate had opened shows that nothing drips: it is a window after all."""
 
 FLOW_SECONDS = 2.0
 MINUTE_GUESS_GROWTH = 1.25
@@ -78,6 +82,9 @@ class Limit:
         self._raised_units = 0.0
         self._raised_calls = self._quiet_calls = 0
         self._proved = False
+        self._trial: Trial | None = None
+        self._resumed_at = math.inf
+        """When the first call after a cut was sent."""
         if known is not None:
             self._pace_at(START_SHARE * known * share)
         elif cap is not None:
@@ -98,17 +105,25 @@ class Limit:
         """Whether the ceiling is the service's own word."""
         return self._told is not None and self.ceiling == self._told
 
+    @property
+    def is_guess(self) -> bool:
+        """Whether the ceiling was made from less than a minute."""
+        return self.ceiling is not None and self._growth is not None
+
     def wait(self, now: float) -> float:
         """Seconds until the next call may start."""
         if not self._rate:
             return 0.0
-        full = self.ceiling is not None and self._recent.total(now) >= HOLD_SHARE * self.ceiling * self._share
-        return max(self._rate.wait(now), HOLD_SECONDS if full else 0.0)
+        held = self._is_full(now) and not (self._trial and self._trial.may_go())
+        return max(self._rate.wait(now), HOLD_SECONDS if held else 0.0)
 
     def take(self, units: float, now: float) -> None:
         """A call of ``units`` starts."""
         if self._first_at == -math.inf:
             self._first_at = self._raised_at = self._quiet_since = now
+        self._resumed_at = min(self._resumed_at, now)
+        if self._trial and self._trial.may_go() and self._is_full(now):
+            self._trial.go(now)
         self._recent.add(units, at=now, now=now)
         self._recent_calls.add(1.0, at=now, now=now)
         if self._rate:
@@ -124,9 +139,13 @@ class Limit:
         if self._rate:
             self._rate.correct(units)
 
-    def accepted(self, *, sent_at: float) -> None:
+    def accepted(self, *, sent_at: float, now: float) -> None:
         """A call sent then was not refused."""
         self._proved = self._proved or sent_at > self._cut_at
+        if self._trial and self._trial.accepted(sent_at=sent_at):
+            if self._is_young(now):
+                self._learn(self._trial.flow, OVERSHOOT_SHARE, FLOW_GUESS_GROWTH, now)
+            self._trial = None
 
     def uncount(self, units: float, *, sent_at: float, now: float) -> None:
         """A call was refused: the service didn't count it."""
@@ -137,6 +156,8 @@ class Limit:
         """This quota refused a call, and told its value or not. Calls that were out together cut once."""
         self._told = told or self._told
         self._quiet_since, self._quiet_calls = now, 0
+        if self._trial:
+            self._trial.refused(sent_at=sent_at)
         if sent_at <= self._cut_at:
             self._refine(now)
         elif now - self._cut_at < (CUT_SECONDS if self._growth is None else GUESS_CUT_SECONDS):
@@ -145,27 +166,37 @@ class Limit:
             self._learn(told, MARGIN, None, now)
             self._rest(now)
         elif self.ceiling is None or self._growth is not None:
-            self._guess(delay_seconds, now)
+            self._guess(delay_seconds, sent_at, now)
         else:
             self._yield(now)
 
-    def _guess(self, delay_seconds: float | None, now: float) -> None:
+    def rest_until(self, at: float) -> None:
+        """The gate is closed until then."""
+        if self._rate:
+            self._rate.rest_until(at)
+
+    def _guess(self, delay_seconds: float | None, sent_at: float, now: float) -> None:
         """The ceiling from what was sent."""
-        young = now - self._first_at < SPAN_SECONDS
-        flows = young and delay_seconds is not None and delay_seconds < FLOW_DELAY_SECONDS
-        if young and not flows and not self._proved and self.ceiling is not None:
+        first, young, silent = self.ceiling is None, self._is_young(now), delay_seconds is None
+        flows = young and (self._still_flows(sent_at) if delay_seconds is None else delay_seconds < FLOW_DELAY_SECONDS)
+        if young and not flows and not self._proved and not first:
             return  # the gate opened too early; of the pace that says nothing
-        seen = self._recent.per_minute(now, over_seconds=FLOW_SECONDS) if flows else self._recent.total(now)
+        flow = self._recent.per_minute(now, over_seconds=FLOW_SECONDS)
+        seen = flow if flows else self._recent.total(now)
         if seen < 1:
             return  # nothing was sent: others have used the quota, and how much of it is ours can't be told
-        first = self.ceiling is None
         if not first:
             seen = min(max(seen, 0.25 * self._pace()), self._pace()) / self._share
         if flows:
             self._learn(seen, OVERSHOOT_SHARE if first else GUESS_SHARE, FLOW_GUESS_GROWTH, now)
         else:
             self._learn(seen, MARGIN, MINUTE_GUESS_GROWTH if young else None, now)
+            self._trial = Trial(flow / self._share) if young and silent else None
             self._pause(PAUSE, now)
+
+    def _still_flows(self, sent_at: float) -> bool:
+        """Whether a refusal that says nothing leaves the belief in a bucket standing: calls before it were let in."""
+        return self._growth == FLOW_GUESS_GROWTH and sent_at - self._resumed_at > AT_ONCE_SECONDS
 
     def _refine(self, now: float) -> None:
         """More of the calls that were out turn out refused: what was taken for accepted wasn't."""
@@ -200,6 +231,7 @@ class Limit:
         self.ceiling = ceiling
         self._growth = growth
         self._cut_at = now
+        self._resumed_at = math.inf
         self._proved = False
         self._mark_raise(now)
         self._pace_at(share * ceiling * self._share)
@@ -208,7 +240,7 @@ class Limit:
         calls, seconds, pace = self._raised_calls, now - self._raised_at, self._pace()
         busy = self._raised_units >= BUSY_SHARE * pace * seconds / 60.0
         self._mark_raise(now)
-        if not busy or self.ceiling is None:
+        if not busy or self.ceiling is None or (self._growth == MINUTE_GUESS_GROWTH and not self._proved):
             return
         self._quiet_calls += calls
         target = MARGIN * self.ceiling * self._share
@@ -236,6 +268,14 @@ class Limit:
     def _noise(self, now: float) -> float:
         """By how much a minute's use differs from the next one's, where calls come by chance."""
         return 1.0 / math.sqrt(max(1.0, self._recent_calls.total(now)))
+
+    def _is_young(self, now: float) -> bool:
+        """Whether the run has not seen a whole minute."""
+        return now - self._first_at < SPAN_SECONDS
+
+    def _is_full(self, now: float) -> bool:
+        """Whether the last minute took all that the ceiling allows."""
+        return self.ceiling is not None and self._recent.total(now) >= HOLD_SHARE * self.ceiling * self._share
 
     def _pace(self) -> float:
         return self._rate.per_minute if self._rate else math.inf

@@ -3,8 +3,9 @@
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-GATE_SECONDS = 5.0
-"""How long a refusal without a believable delay closes the gate at first; doubles while refusals go on."""
+GATE_SECONDS, SHORT_GATE_SECONDS = 5.0, 1.0
+"""How long a refusal without a believable delay closes the gate at first, and where that is to find out whether the
+quota is a bucket; the next closes it for the longer one, and from then on it doubles."""
 
 GATE_MAX_SECONDS = 60.0
 SPREAD_SHARE = 0.1
@@ -39,6 +40,10 @@ class Rate:
         """Nothing starts for so much longer than the pace asks for."""
         self._free_at = max(self._free_at, now) + seconds
 
+    def rest_until(self, at: float) -> None:
+        """Nothing starts before, and what was not sent until then is not made up for."""
+        self._free_at = max(self._free_at, at)
+
     def correct(self, units: float) -> None:
         """A call that has started took ``units`` more than was thought (or less)."""
         self._free_at += units * 60.0 / self.per_minute
@@ -51,6 +56,7 @@ class Gate:
         self._until = self._spread_until = self._next = 0.0
         self._closed_at = float("-inf")
         self._refusals = 0
+        self._short = False
 
     def wait(self, now: float) -> float:
         """Seconds until the next call may pass."""
@@ -63,14 +69,18 @@ class Gate:
         if now < self._spread_until:
             self._next = now + (self._spread_until - self._until) / _SPREAD_CALLS
 
-    def refuse(self, delay_seconds: float | None, *, sent_at: float, now: float) -> float:
+    def refuse(self, delay_seconds: float | None, *, sent_at: float, now: float, short: bool = False) -> float:
         """The service refused a call sent ``sent_at``: close for its delay, or for a growing while where it names
         none. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
         if delay_seconds is None:
             if sent_at > self._closed_at:
                 self._refusals += 1
                 self._closed_at = now
-            delay_seconds = min(GATE_MAX_SECONDS, GATE_SECONDS * 2.0 ** min(self._refusals - 1, 10))
+                self._short = short
+            if self._short and self._refusals == 1:
+                delay_seconds = SHORT_GATE_SECONDS
+            else:
+                delay_seconds = min(GATE_MAX_SECONDS, GATE_SECONDS * 2.0 ** min(self._refusals - 1 - self._short, 10))
             until = self._closed_at + delay_seconds
         else:
             self._closed_at = max(self._closed_at, now)
@@ -80,9 +90,10 @@ class Gate:
             self._spread_until = until + SPREAD_SHARE * delay_seconds
         return max(0.0, self._until - now)
 
-    def accept(self) -> None:
-        """A call was not refused."""
-        self._refusals = 0
+    def accept(self, *, sent_at: float) -> None:
+        """A call sent then was not refused; one that had left before the gate closed says nothing."""
+        if sent_at > self._closed_at:
+            self._refusals = 0
 
 
 class DayCount:
