@@ -114,7 +114,7 @@ class Limit:
         """Seconds until the next call may start."""
         if not self._rate:
             return 0.0
-        held = self._is_full(now) and not (self._trial and self._trial.may_go())
+        held = self._is_full(now) and not (self._trial and self._trial.may_go(now))
         return max(self._rate.wait(now), HOLD_SECONDS if held else 0.0)
 
     def take(self, units: float, now: float) -> None:
@@ -122,7 +122,7 @@ class Limit:
         if self._first_at == -math.inf:
             self._first_at = self._raised_at = self._quiet_since = now
         self._resumed_at = min(self._resumed_at, now)
-        if self._trial and self._trial.may_go() and self._is_full(now):
+        if self._trial and self._trial.may_go(now) and self._is_full(now):
             self._trial.go(now)
         self._recent.add(units, at=now, now=now)
         self._recent_calls.add(1.0, at=now, now=now)
@@ -144,6 +144,7 @@ class Limit:
         self._proved = self._proved or sent_at > self._cut_at
         if self._trial and self._trial.accepted(sent_at=sent_at):
             if self._is_young(now):
+                self._first_at = now  # a minute with a pause in it would tell too little
                 self._learn(self._trial.flow, OVERSHOOT_SHARE, FLOW_GUESS_GROWTH, now)
             self._trial = None
 
