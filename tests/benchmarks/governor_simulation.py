@@ -99,14 +99,19 @@ SCENARIOS.append(
     )
 )
 SCENARIOS += [replace(one, name=f"{one.name}, no quotaValue", tells_value=False) for one in SCENARIOS[-2:]]
-SCENARIOS += [
-    replace(one, name=f"{one.name}, silent", tells_value=False, tells_delay=False, most_refused=0.03, most_over_ideal=bar)
-    for one, bar in zip(SCENARIOS[-4:-2], (1.0, 0.25), strict=True)
-]
-"""Silent: no RetryInfo, no quotaValue; a bucket and a window look the same until a call goes where none should."""
 
 SILENT = Scenario("", tells_value=False, tells_delay=False)
+"""No RetryInfo, no quotaValue; a bucket and a window look the same until a call goes where none should."""
+
+RUSH = replace(
+    SILENT, name="bucket 6,000 RPM, 2,000 fast items, silent", rpm=6000, window="token_bucket", burst=100, workers=128
+)
+RUSH = replace(RUSH, latency=fast, items=2000, most_refused=0.03, most_over_ideal=0.3)
 SCENARIOS += [
+    RUSH,
+    replace(
+        RUSH, name="bucket 6,000 RPM, 20,000 fast items, silent", items=20_000, most_refused=0.005, most_over_ideal=0.06
+    ),
     replace(SILENT, name="sliding 1000 RPM, silent", rpm=1000, workers=256),
     replace(SILENT, name="fixed 1000 RPM, silent", rpm=1000, workers=256, window="fixed"),
     replace(SILENT, name="bucket 1000 RPM, silent", rpm=1000, workers=256, window="token_bucket"),

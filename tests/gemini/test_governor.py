@@ -69,6 +69,66 @@ def test_without_a_value_the_minute_tells() -> None:
     assert limit.ceiling == pytest.approx(200.0)
 
 
+def silently_refused() -> Limit:
+    """A limit whose first refusal, after 300 calls in three seconds, said nothing."""
+    limit = Limit()
+    now = sent(limit, 301, since=0.0, over_seconds=3.0)
+    limit.uncount(1.0, sent_at=now - 0.1, now=now)
+    limit.refused(None, delay_seconds=None, sent_at=now - 0.1, now=now)
+    return limit
+
+
+def test_a_call_that_a_full_minute_lets_in_shows_a_bucket() -> None:
+    """After the gate one call goes a second; the first answer paces at 0.6 of the flow, and nothing is held any more."""
+    limit = silently_refused()
+    assert (limit.ceiling, limit.per_minute) == (300.0, pytest.approx(294.0))
+    assert limit.wait(5.0) == 0.0
+    limit.take(1.0, 5.0)
+    assert limit.wait(5.5) > 0.0
+    limit.accepted(sent_at=2.9, now=5.6)
+    assert limit.per_minute == pytest.approx(294.0)
+    limit.accepted(sent_at=5.0, now=5.7)
+    assert limit.per_minute == pytest.approx(0.6 * 6000, rel=0.02)
+    assert limit.wait(5.8) == 0.0
+
+
+def test_a_call_that_a_full_minute_refuses_shows_a_window() -> None:
+    """Two calls are tried; then nothing starts until what was sent is a minute old."""
+    limit = silently_refused()
+    for number, now in enumerate((5.0, 10.0)):
+        assert limit.wait(now) == 0.0, number
+        limit.take(1.0, now)
+        limit.uncount(1.0, sent_at=now, now=now + 0.1)
+        limit.refused(None, delay_seconds=None, sent_at=now, now=now + 0.1)
+    assert limit.ceiling == 300.0
+    assert limit.wait(20.0) > 0.0
+    assert limit.wait(61.5) == 0.0
+
+
+@pytest.mark.parametrize(("delay_seconds", "tried"), [(None, True), (0.3, False), (40.0, False)])
+def test_only_a_refusal_that_says_nothing_is_put_to_the_trial(delay_seconds: float | None, tried: bool) -> None:
+    """A short ``RetryInfo`` tells a bucket, which holds nothing; a long one a window, which holds without a trial."""
+    limit = Limit()
+    now = sent(limit, 300, since=0.0, over_seconds=3.0)
+    limit.refused(None, delay_seconds=delay_seconds, sent_at=now, now=now)
+    bucket = (limit.ceiling or 0) > 1000
+    assert (limit.wait(5.0) == 0.0) == (tried or bucket)
+    assert bucket == (delay_seconds == 0.3)
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(0.1, 0.98), (1.5, 0.85)])
+def test_a_supposed_bucket_that_refuses_at_once_after_the_gate_is_a_window(seconds: float, share: float) -> None:
+    """A refusal of the first call after the gate falls back on a minute's margin; after a later one it still flows."""
+    limit = silently_refused()
+    limit.take(1.0, 5.0)
+    limit.accepted(sent_at=5.0, now=5.7)
+    now = sent(limit, 150, since=6.0, over_seconds=2.0)
+    limit.refused(None, delay_seconds=None, sent_at=now, now=now)
+    limit.take(1.0, now + 2.0)
+    limit.refused(None, delay_seconds=None, sent_at=now + 2.0 + seconds, now=now + 2.2 + seconds)
+    assert limit.per_minute == pytest.approx(share * (limit.ceiling or 0.0))
+
+
 def test_nothing_is_inferred_from_an_empty_minute() -> None:
     """Where nothing of ours was counted a refusal tells nothing of our part; a pace of zero would never recover."""
     limit = Limit()
@@ -97,6 +157,7 @@ def test_a_ceiling_of_last_night_is_the_start_and_no_prison() -> None:
     now = 0.0
     while now < 60.0:
         limit.take(1.0, now)
+        limit.accepted(sent_at=now, now=now)
         now += max(0.01, limit.wait(now))
     assert (limit.per_minute or 0) > 200
 

@@ -181,12 +181,19 @@ def test_gate_spreads_the_first_calls_after_it() -> None:
 def test_gate_without_a_delay_grows_by_rounds() -> None:
     """Refusals of calls that left together double nothing; each new round doubles, up to a minute."""
     gate = Gate()
-    assert gate.refuse(None, sent_at=0.0, now=1.0) == 5.0
-    assert gate.refuse(None, sent_at=0.5, now=1.0) == 5.0
-    waits = [gate.refuse(None, sent_at=100.0 * n, now=100.0 * n) for n in range(1, 6)]
-    assert waits == [10.0, 20.0, 40.0, 60.0, 60.0]
-    gate.accept()
-    assert gate.refuse(None, sent_at=900.0, now=900.0) == 5.0
+    assert gate.refuse(None, sent_at=0.0, now=1.0) == 2.0
+    assert gate.refuse(None, sent_at=0.5, now=1.0) == 2.0
+    waits = [gate.refuse(None, sent_at=100.0 * n, now=100.0 * n) for n in range(1, 7)]
+    assert waits == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+@pytest.mark.parametrize(("sent_at", "seconds"), [(600.0, 2.0), (499.0, 4.0)])
+def test_gate_is_short_again_after_a_call_that_it_let_through(sent_at: float, seconds: float) -> None:
+    """Answers to calls that had left before it closed say nothing."""
+    gate = Gate()
+    gate.refuse(None, sent_at=500.0, now=500.0)
+    gate.accept(sent_at=sent_at)
+    assert gate.refuse(None, sent_at=900.0, now=900.0) == seconds
 
 
 def test_day_count_starts_anew_at_midnight_pacific() -> None:

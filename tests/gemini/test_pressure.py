@@ -23,7 +23,7 @@ def lane(requests: Limit | None, tokens: Limit | None = None) -> Lane:
     """A lane that has been answered."""
     one = Lane(requests, tokens, jitter=lambda: 0.0)
     one.start(100, 0.0)
-    one.succeeded(sent_at=0.0)
+    one.succeeded(sent_at=0.0, now=0.0)
     return one
 
 

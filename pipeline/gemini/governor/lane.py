@@ -144,10 +144,11 @@ class Lane:
             self.tokens.uncount(self._ratios.expect(estimate), sent_at=sent_at, now=now)
             if told.by_tokens:
                 self.tokens.refused(told.tokens, delay_seconds=told.delay_seconds, sent_at=sent_at, now=now)
-        guesses = any(limit is not None and limit.is_guess for limit in (self.requests, self.tokens))
-        wait = self._gate.refuse(delay, sent_at=sent_at, now=now, short=guesses)
-        if delay is None and self.requests is not None:
-            self.requests.rest_until(now + wait)
+        limits = [limit for limit in (self.requests, self.tokens) if limit is not None]
+        wait = self._gate.refuse(delay, sent_at=sent_at, now=now, short=any(limit.is_guess for limit in limits))
+        if delay is None:
+            for limit in limits:
+                limit.rest_until(now + wait)
         return wait
 
 

@@ -41,7 +41,7 @@ FLOW_DELAY_SECONDS = 2.0
 """A ``RetryInfo`` below this, early in a run, means a bucket that fills steadily, not a window that ends."""
 
 AT_ONCE_SECONDS = 0.25
-"""A refusal of a call that left so soon after the gate had opened shows that nothing drips: it is a window after all."""
+"""A refusal of a call that left so soon after the gate had opened: nothing flows, it is a window after all."""
 
 FLOW_SECONDS = 2.0
 MINUTE_GUESS_GROWTH = 1.25
@@ -178,21 +178,21 @@ class Limit:
 
     def _guess(self, delay_seconds: float | None, sent_at: float, now: float) -> None:
         """The ceiling from what was sent."""
-        first, young, silent = self.ceiling is None, self._is_young(now), delay_seconds is None
+        first, young = self.ceiling is None, self._is_young(now)
         flows = young and (self._still_flows(sent_at) if delay_seconds is None else delay_seconds < FLOW_DELAY_SECONDS)
-        if young and not flows and not self._proved and not first:
+        if young and not flows and not self._proved and self._growth == MINUTE_GUESS_GROWTH:
             return  # the gate opened too early; of the pace that says nothing
-        flow = self._recent.per_minute(now, over_seconds=FLOW_SECONDS)
+        flow, pace = self._recent.per_minute(now, over_seconds=FLOW_SECONDS), self._pace()
         seen = flow if flows else self._recent.total(now)
         if seen < 1:
             return  # nothing was sent: others have used the quota, and how much of it is ours can't be told
         if not first:
-            seen = min(max(seen, 0.25 * self._pace()), self._pace()) / self._share
+            seen, flow = min(max(seen, 0.25 * pace), pace) / self._share, pace / self._share
         if flows:
             self._learn(seen, OVERSHOOT_SHARE if first else GUESS_SHARE, FLOW_GUESS_GROWTH, now)
         else:
             self._learn(seen, MARGIN, MINUTE_GUESS_GROWTH if young else None, now)
-            self._trial = Trial(flow / self._share) if young and silent else None
+            self._trial = Trial(flow) if young and delay_seconds is None else None
             self._pause(PAUSE, now)
 
     def _still_flows(self, sent_at: float) -> bool:
