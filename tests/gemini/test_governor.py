@@ -79,7 +79,7 @@ def silently_refused() -> Limit:
 
 
 def test_a_call_that_a_full_minute_lets_in_shows_a_bucket() -> None:
-    """After the gate one call goes a second; the first answer paces at 0.6 of the flow, and nothing is held any more."""
+    """After the gate one call goes a second; the first answer paces at 0.6 of the flow, and nothing is held now."""
     limit = silently_refused()
     assert (limit.ceiling, limit.per_minute) == (300.0, pytest.approx(294.0))
     assert limit.wait(5.0) == 0.0

@@ -7,7 +7,7 @@ import msgspec
 
 from pipeline.gemini.governor.limit import Limit
 from pipeline.gemini.governor.memory import Ceilings
-from pipeline.gemini.governor.pace import Gate
+from pipeline.gemini.governor.pace import GATE_SECONDS, Gate
 from pipeline.gemini.signals import Signal, Verdict
 from pipeline.moment import Hold
 
@@ -145,7 +145,8 @@ class Lane:
             if told.by_tokens:
                 self.tokens.refused(told.tokens, delay_seconds=told.delay_seconds, sent_at=sent_at, now=now)
         limits = [limit for limit in (self.requests, self.tokens) if limit is not None]
-        wait = self._gate.refuse(delay, sent_at=sent_at, now=now, short=any(limit.is_guess for limit in limits))
+        first = max((limit.gate_seconds for limit in limits if limit.ceiling is not None), default=GATE_SECONDS)
+        wait = self._gate.refuse(delay, sent_at=sent_at, now=now, first_seconds=first)
         if delay is None:
             for limit in limits:
                 limit.rest_until(now + wait)

@@ -10,7 +10,7 @@ The numbers without another source are those of ``tests/benchmarks/governor_simu
 
 import math
 
-from pipeline.gemini.governor.pace import Rate
+from pipeline.gemini.governor.pace import GATE_SECONDS, Rate
 from pipeline.gemini.governor.recent import SPAN_SECONDS, Recent
 from pipeline.gemini.governor.trial import Trial
 
@@ -39,6 +39,9 @@ HOLD_SHARE, HOLD_SECONDS = 0.98, 0.5
 
 FLOW_DELAY_SECONDS = 2.0
 """A ``RetryInfo`` below this, early in a run, means a bucket that fills steadily, not a window that ends."""
+
+TRIAL_GATE_SECONDS, MOST_GATE_SECONDS = 1.0, 5.0
+"""The gate after a silent refusal is short where it is to show what kind of quota it was; at most the longer one."""
 
 AT_ONCE_SECONDS = 0.25
 """A refusal of a call that left so soon after the gate had opened: nothing flows, it is a window after all."""
@@ -106,9 +109,10 @@ class Limit:
         return self._told is not None and self.ceiling == self._told
 
     @property
-    def is_guess(self) -> bool:
-        """Whether the ceiling was made from less than a minute."""
-        return self.ceiling is not None and self._growth is not None
+    def gate_seconds(self) -> float:
+        """How long a silent refusal closes the gate at first: until a slow bucket has room for a call."""
+        least = GATE_SECONDS if self._growth is None else TRIAL_GATE_SECONDS
+        return min(MOST_GATE_SECONDS, max(least, 60.0 / self._pace()))
 
     def wait(self, now: float) -> float:
         """Seconds until the next call may start."""
@@ -145,6 +149,8 @@ class Limit:
         if self._trial and self._trial.accepted(sent_at=sent_at):
             if self._is_young(now):
                 self._first_at = now  # a minute with a pause in it would tell too little
+                if self._rate:
+                    self._rate.quicken(max(self._pace(), OVERSHOOT_SHARE * self._trial.flow * self._share), now)
                 self._learn(self._trial.flow, OVERSHOOT_SHARE, FLOW_GUESS_GROWTH, now)
             self._trial = None
 

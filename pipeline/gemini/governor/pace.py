@@ -3,9 +3,9 @@
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-GATE_SECONDS, SHORT_GATE_SECONDS = 2.0, 1.0
-"""How long a refusal without a believable delay closes the gate at first, in general and where that is to find out what
-kind of quota it is; doubles while refusals go on. Simulated, 5 s cost a quota of 1,000 six in a hundred calls."""
+GATE_SECONDS = 2.0
+"""How long a refusal without a believable delay closes the gate at first; doubles while refusals go on. Simulated, 5 s
+cost a quota of 1,000 a minute six in a hundred calls."""
 
 GATE_MAX_SECONDS = 60.0
 SPREAD_SHARE = 0.1
@@ -40,6 +40,11 @@ class Rate:
         """Nothing starts for so much longer than the pace asks for."""
         self._free_at = max(self._free_at, now) + seconds
 
+    def quicken(self, per_minute: float, now: float) -> None:
+        """From now on at another pace, also for what the calls so far have to be waited for."""
+        self._free_at = min(self._free_at, now + self.wait(now) * self.per_minute / per_minute)
+        self.per_minute = per_minute
+
     def rest_until(self, at: float) -> None:
         """Nothing starts before, and what was not sent until then is not made up for."""
         self._free_at = max(self._free_at, at)
@@ -69,14 +74,16 @@ class Gate:
         if now < self._spread_until:
             self._next = now + (self._spread_until - self._until) / _SPREAD_CALLS
 
-    def refuse(self, delay_seconds: float | None, *, sent_at: float, now: float, short: bool = False) -> float:
+    def refuse(
+        self, delay_seconds: float | None, *, sent_at: float, now: float, first_seconds: float = GATE_SECONDS
+    ) -> float:
         """The service refused a call sent ``sent_at``: close for its delay, or for a growing while where it names
-        none. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
+        none, at first ``first_seconds``. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
         if delay_seconds is None:
             if sent_at > self._closed_at:
                 self._refusals += 1
                 self._closed_at = now
-                self._first_seconds = SHORT_GATE_SECONDS if short else GATE_SECONDS
+                self._first_seconds = first_seconds
             delay_seconds = min(GATE_MAX_SECONDS, self._first_seconds * 2.0 ** min(self._refusals - 1, 10))
             until = self._closed_at + delay_seconds
         else:
