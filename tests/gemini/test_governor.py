@@ -150,6 +150,16 @@ def test_calls_that_were_out_together_cut_once() -> None:
     assert limit.per_minute == once
 
 
+def test_what_came_through_in_a_first_minute_is_not_taken_for_a_whole_one() -> None:
+    """Told 600, of which others take 200: after 67 calls in ten seconds the next refusal steps down to about 400."""
+    limit = Limit()
+    now = sent(limit, 50, since=0.0, over_seconds=1.0)
+    limit.refused(600.0, delay_seconds=0.1, sent_at=now, now=now)
+    now = sent(limit, 83, since=1.5, over_seconds=10.0)
+    limit.refused(600.0, delay_seconds=0.1, sent_at=now, now=now)
+    assert limit.ceiling == pytest.approx(480.0, rel=0.05)
+
+
 def test_a_ceiling_of_last_night_is_the_start_and_no_prison() -> None:
     """It starts at 0.9 of 100, and where nothing refuses it has doubled within a minute."""
     limit = Limit(known=100)

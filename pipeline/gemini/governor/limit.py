@@ -3,7 +3,8 @@
 A ceiling comes, in this order of trust, from the service (``quotaValue``), from what a whole minute took until the
 first refusal, or from less than a minute; the last is a guess that grows fast until the next refusal. After that
 the ceiling yields a step to every refusal and creeps up by as much in some 225 quiet calls: whatever the noise, and
-whoever shares the quota, refusals settle below one in a hundred.
+whoever shares the quota, refusals settle below one in a hundred. A guess from a refusal that said nothing is put to the
+trial (``trial.py``): was it a minute's quota that was used up, or a bucket that will have filled in a moment?
 
 The numbers without another source are those of ``tests/benchmarks/governor_simulation.py``.
 """
@@ -55,8 +56,9 @@ RAISE_SECONDS, RAISE_FACTOR = 5.0, 1.1
 BUSY_SHARE = 0.7
 """Only a pace that was used to this part has proved anything."""
 
-CUT_SECONDS, GUESS_CUT_SECONDS = 5.0, 1.0
-"""Cuts come no closer than this: a cut needs a while to show, less where the guess is known to be rough."""
+CUT_SECONDS, YOUNG_CUT_SECONDS, GUESS_CUT_SECONDS = 5.0, 2.5, 1.0
+"""Cuts come no closer than this: a cut needs a while to show, less in a run's first minute, when others may turn out to
+take much of what was told, and where the guess is known to be rough."""
 
 CREEP_CALLS, CREEP_SECONDS, CREEP_FASTEST = 225, 60.0, 10.0
 """A step up takes so many calls and seconds without a refusal; the longer the quiet, the faster the next, for the
@@ -167,7 +169,7 @@ class Limit:
             self._trial.refused(sent_at=sent_at)
         if sent_at <= self._cut_at:
             self._refine(now)
-        elif now - self._cut_at < (CUT_SECONDS if self._growth is None else GUESS_CUT_SECONDS):
+        elif now - self._cut_at < self._cut_seconds(now):
             return
         elif told is not None and (self.ceiling is None or self._pace() > told * self._share):
             self._learn(told, MARGIN, None, now)
@@ -216,12 +218,25 @@ class Limit:
     def _yield(self, now: float) -> None:
         """A refusal at a pace thought safe: a step down, and a pause that makes room in the window."""
         ceiling = self.ceiling or 0.0
-        ours = self._recent.total(now) * (1.0 + self._noise(now) ** 2) / self._share  # the refused one with them
+        ours = self._used(now) * (1.0 + self._noise(now) ** 2) / self._share  # the refused one with them
         # far less was taken than expected: others take more; but it may also have been little for reasons of its own
         lower = max(ours, 0.8 * ceiling) if ours < 0.9 * ceiling else ceiling * (1.0 - self._step(now))
         self._learn(lower, MARGIN, None, now)
         by_chance = self._told is not None and ours >= OWN_SHARE * self._told
         self._pause(OWN_PAUSE if by_chance else PAUSE, now)
+
+    def _used(self, now: float) -> float:
+        """What a minute takes: the last one, or while there was none what came through since the last cut."""
+        used = self._recent.total(now)
+        if self._is_young(now):
+            used = max(used, self._recent.per_minute(now, over_seconds=min(SPAN_SECONDS, now - self._cut_at)))
+        return used
+
+    def _cut_seconds(self, now: float) -> float:
+        """How long no other cut follows one."""
+        if self._growth is not None:
+            return GUESS_CUT_SECONDS
+        return YOUNG_CUT_SECONDS if self._is_young(now) else CUT_SECONDS
 
     def _rest(self, now: float) -> None:
         """What is empty now fills by no more than the margin: leave room for the network's jitter."""

@@ -77,8 +77,9 @@ class Gate:
     def refuse(
         self, delay_seconds: float | None, *, sent_at: float, now: float, first_seconds: float = GATE_SECONDS
     ) -> float:
-        """The service refused a call sent ``sent_at``: close for its delay, or for a growing while where it names
-        none, at first ``first_seconds``. Returns the seconds now left; a refusal of a call that left before the gate closed doubles nothing."""
+        """The service refused a call sent ``sent_at``: close for its delay, or where it names none for a growing
+        while, at first ``first_seconds``. Returns the seconds now left; a refusal of a call that left before the gate
+        closed doubles nothing."""
         if delay_seconds is None:
             if sent_at > self._closed_at:
                 self._refusals += 1
