@@ -105,6 +105,15 @@ def test_a_call_that_a_full_minute_refuses_shows_a_window() -> None:
     assert limit.wait(61.5) == 0.0
 
 
+def test_what_the_service_tells_later_ends_the_trial() -> None:
+    """A quotaValue is worth more than what a call may show."""
+    limit = silently_refused()
+    limit.take(1.0, 5.0)
+    limit.refused(240.0, delay_seconds=None, sent_at=4.9, now=5.2)
+    limit.accepted(sent_at=5.0, now=5.7)
+    assert limit.ceiling == 240.0
+
+
 @pytest.mark.parametrize(("delay_seconds", "tried"), [(None, True), (0.3, False), (40.0, False)])
 def test_only_a_refusal_that_says_nothing_is_put_to_the_trial(delay_seconds: float | None, tried: bool) -> None:
     """A short ``RetryInfo`` tells a bucket, which holds nothing; a long one a window, which holds without a trial."""

@@ -148,13 +148,16 @@ class Limit:
     def accepted(self, *, sent_at: float, now: float) -> None:
         """A call sent then was not refused."""
         self._proved = self._proved or sent_at > self._cut_at
-        if self._trial and self._trial.accepted(sent_at=sent_at):
-            if self._is_young(now):
-                self._first_at = now  # a minute with a pause in it would tell too little
-                if self._rate:
-                    self._rate.quicken(max(self._pace(), OVERSHOOT_SHARE * self._trial.flow * self._share), now)
-                self._learn(self._trial.flow, OVERSHOOT_SHARE, FLOW_GUESS_GROWTH, now)
-            self._trial = None
+        trial = self._trial
+        if trial is None or not trial.accepted(sent_at=sent_at):
+            return
+        self._trial = None
+        if self._is_young(now):
+            self._first_at = now  # a minute with a pause in it would tell too little
+            pace = min(self._cap, OVERSHOOT_SHARE * trial.flow * self._share)
+            if self._rate and pace > self._pace():
+                self._rate.quicken(pace, now)
+            self._learn(trial.flow, OVERSHOOT_SHARE, FLOW_GUESS_GROWTH, now)
 
     def uncount(self, units: float, *, sent_at: float, now: float) -> None:
         """A call was refused: the service didn't count it."""
@@ -253,6 +256,7 @@ class Limit:
         self.ceiling = ceiling
         self._growth = growth
         self._cut_at = now
+        self._trial = None
         self._resumed_at = math.inf
         self._proved = False
         self._mark_raise(now)
