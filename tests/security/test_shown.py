@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pipeline import json_schema
 from pipeline.commands.run import sentences
 from pipeline.commands.tell import tell
-from pipeline.events import DrainBegan, GateClosed, Warned
+from pipeline.events import CallSent, DrainBegan, GateClosed, Warned
+from pipeline.gemini.api import Route
 from pipeline.plain_text import printable, printable_json, printable_lines
 from pipeline.redaction import Redaction
 from pipeline.report.progress import Progress
@@ -78,6 +79,7 @@ def test_progress_shows_no_control_character() -> None:
     progress = Progress(quiet=False, stream=stream)
     progress.notify(Warned(message=ESCAPES))
     progress.notify(GateClosed(cause="x", wait_seconds=1, message=ESCAPES))
+    progress.notify(CallSent(route=Route.GENERATE, subject="a"))
     progress.notify(DrainBegan(reason=ESCAPES))
     assert len(stream.getvalue().splitlines()) == 3
     assert not COMMANDS_TERMINAL.search(stream.getvalue())
