@@ -78,9 +78,9 @@ class Slots:
 RETRIES_AT_FIRST = 10.0
 RETRIES_PER_SUCCESS = 0.1
 RETRIES_MOST = 100.0
-RETRIES_PER_SECOND = 0.5
-"""A trickle, so that the last items of a run need no success of others; the rest is the retry budget of the SRE book
-(10 % of requests, chapter 21)."""
+RETRIES_PER_SECOND = 2.0
+"""A trickle that troubles no service, so that the last items of a run need no success of others and a run of a few
+hundred does not wait a minute for them; the rest is the retry budget of the SRE book (10 % of requests, chapter 21)."""
 
 RETRY_WAIT_MAX_SECONDS = 60.0
 
