@@ -1,16 +1,12 @@
 """What the fault tests share: an emulator that no run may ask for a list, manifests of one row a fault, and memory."""
 
-import atexit
-import functools
 import json
 import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +16,25 @@ from tests.support.processes import KEY, PYTHON, ROOT, Emulator, emulator, envir
 BRIEF = 'describe = "brief"\n'
 
 
-@functools.cache
-def _emulator() -> Emulator:
-    """One process for all tests: starting one costs as much as most tests."""
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(emulator(BRIEF))
-
-
 @contextmanager
 def service(*faults: str, plan: str = "") -> Iterator[Emulator]:
-    """An emulator with ``faults`` that knows of nothing yet and whose clock is right.
+    """An emulator with ``faults``.
 
     Asserts in the end that nothing asked it for ``files.list``, which no run depends on.
     """
-    server = _emulator()
-    now = datetime.fromisoformat(json.loads(server.call("clock"))["now"])
-    server.call("clock", {"advance_seconds": (datetime.now(UTC) - now).total_seconds()})
-    follow(server, *faults, plan=plan)
-    server.reset()
-    yield server
-    assert "file_list" not in server.ledger()["calls"]
+    with emulator(toml(*faults, plan=plan)) as server:
+        yield server
+        assert "file_list" not in server.ledger()["calls"]
 
 
 def follow(server: Emulator, *faults: str, plan: str = "") -> None:
     """Let the emulator follow another plan from now on."""
-    toml = "\n".join((BRIEF, plan, *faults)).encode()
-    with urllib.request.urlopen(f"{server.base_url}/emulator/plan", data=toml, timeout=30) as reply:  # noqa: S310
-        reply.read()
+    server.follow(toml(*faults, plan=plan))
+
+
+def toml(*faults: str, plan: str) -> str:
+    """A whole plan."""
+    return "\n".join((BRIEF, plan, *faults))
 
 
 def fault(kind: str, **more: object) -> str:

@@ -1,14 +1,15 @@
 """The real command and the real emulator as processes of their own, spoken to over real HTTP."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,8 @@ KEY = "AIza-a-test-key-that-opens-nothing-0000"
 class Emulator:
     """An emulator process."""
 
-    def __init__(self, base_url: str, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.process = process
 
     def call(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """GET a control route, or POST ``body`` to it."""
@@ -48,20 +48,47 @@ class Emulator:
         """Forget everything."""
         self.call("reset", {})
 
+    def follow(self, plan: str) -> None:
+        """Let it follow another plan (TOML) from now on."""
+        url = f"{self.base_url}/emulator/plan"
+        with urllib.request.urlopen(url, data=plan.encode(), timeout=30) as reply:  # noqa: S310
+            reply.read()
+
+    def begin(self, plan: str) -> None:
+        """As newly started with ``plan``: it knows of nothing, and its clock is right."""
+        now = datetime.fromisoformat(json.loads(self.call("clock"))["now"])
+        self.call("clock", {"advance_seconds": (datetime.now(UTC) - now).total_seconds()})
+        self.follow(plan)
+        self.reset()
+
+
+_idle: list[Emulator] = []
+"""Processes that no test uses: starting one takes as long as many a test."""
+
 
 @contextmanager
 def emulator(plan: str = "") -> Iterator[Emulator]:
-    """An emulator process with ``plan`` (TOML), ended when the context is."""
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(plan)
-        file.flush()
-        command = [PYTHON, "-m", "pipeline.emulator", "--port", "0", "--plan", file.name]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            try:
-                assert process.stdout is not None
-                yield Emulator(process.stdout.readline().rsplit(" ", 1)[-1].strip(), process)
-            finally:
-                process.terminate()
+    """An emulator process that follows ``plan`` (TOML) and knows of nothing else."""
+    server = _idle.pop() if _idle else _launched()
+    server.begin(plan)
+    yield server  # after a failure it is not used again
+    _idle.append(server)
+
+
+def _launched() -> Emulator:
+    process = subprocess.Popen(
+        [PYTHON, "-m", "pipeline.emulator", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    atexit.register(_end, process)
+    assert process.stdout is not None
+    return Emulator(process.stdout.readline().rsplit(" ", 1)[-1].strip())
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 class Ended(NamedTuple):
