@@ -14,6 +14,14 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
+_OF_PROCESSES = {"end_to_end", "faults", "security", "crash"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests take long go first: none is begun when the other workers have nothing left to do."""
+    items.sort(key=lambda item: item.path.parent.name not in _OF_PROCESSES)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may find a key, an endpoint or a proxy that happens to be set."""
