@@ -103,7 +103,7 @@ class FolderSource:
         return entry.reject(failed("too_many_images", f"{count:,} media in one item").failure)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Names of the files of a folder that are asked for, and of the folders below it, as stacks: the first on top."""
+        """Names of the files that are asked for and of the folders below, each a stack with the first on top."""
         files: list[str] = []
         below: list[str] = []
         prefix = f"{folder}/" if folder else ""
