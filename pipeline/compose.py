@@ -37,7 +37,7 @@ from pipeline.report.watch import Watch
 from pipeline.results.compaction import compact
 from pipeline.results.run_folder import LEDGER, SUMMARY, RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
-from pipeline.retention.budget import StorageBudget
+from pipeline.retention.budget import MOST_IDLE, StorageBudget
 from pipeline.retention.stage import Retention
 from pipeline.spec import EndpointSpec, RunSpec
 from pipeline.upload.stage import UploadRoom
@@ -186,7 +186,8 @@ class _Run:
     async def _rooms(self, client: Client, folder: RunFolder) -> Rooms:
         spec, ledger, clock, observer = self._spec, folder.ledger, self._clock, self._observers
         retention = Retention(
-            budget=StorageBudget(spec.limits.project_storage_bytes),
+            # what is freed at once need not be put out of mind
+            budget=StorageBudget(spec.limits.project_storage_bytes, most_idle=MOST_IDLE if spec.upload.keep else None),
             files=client.files,
             ledger=ledger,
             clock=clock,

@@ -1,6 +1,8 @@
 """Keeps the arrows: each layer imports only what is below it, and the layout keeps its promises."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,14 @@ def test_aiohttp_is_spoken_in_two_places_only() -> None:
 def test_tqdm_is_imported_by_one_file() -> None:
     """The progress display can be exchanged in one place."""
     assert [p.name for p in modules() if any(n.split(".")[0] == "tqdm" for n in imported(p))] == ["progress.py"]
+
+
+def test_the_command_line_answers_without_what_a_run_needs() -> None:
+    """``--help`` waits for nothing heavy: that is imported where it is used."""
+    heavy = ("aiohttp", "anyio", "asyncio", "av", "jinja2", "jsonschema", "PIL", "pyarrow", "sqlite3", "tqdm")
+    program = f"import sys, pipeline.cli; print([name for name in {heavy} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
 
 
 def test_names_say_no() -> None:

@@ -5,7 +5,7 @@ once; they are group-committed, and return when what they wrote is committed (WA
 survives the death of the process, not always a power cut; nothing in here is needed to keep a result).
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.records import FileIdentity, Item, RemoteFile, Status
+from pipeline.records import Content, FileIdentity, Item, RemoteFile, Status
 
 SOURCE_TOTAL = "source_total"
 """Name under which the number of SOURCE's items is learnt (``Ledger.learn``), once it is known."""
@@ -155,12 +155,16 @@ class Ledger(Protocol):
         """These files no longer exist remotely. Unknown names are ignored."""
         ...
 
-    async def touch_uploads(self, names: Sequence[str], used_at: datetime) -> None:
-        """These files were used just now."""
+    async def touch_uploads(self, used: Sequence[tuple[str, datetime]]) -> None:
+        """These files, by name, were used last at these times. Unknown names are ignored."""
         ...
 
-    async def uploads(self) -> list[Upload]:
-        """Every remembered upload of this endpoint and key, oldest use first."""
+    def uploads(self) -> AsyncGenerator[Upload]:
+        """Every remembered upload of this endpoint and key, oldest use first; they may be forgotten meanwhile."""
+        ...
+
+    async def uploads_of(self, contents: Sequence[Content]) -> list[Upload]:
+        """Those of them that hold one of ``contents``, latest use first."""
         ...
 
     # files on this machine --------------------------------------------------------------------------------

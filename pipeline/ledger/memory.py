@@ -1,12 +1,12 @@
 """The ledger in memory: for tests and trials, and the plainest statement of what a ledger does."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
-from pipeline.records import FileIdentity
+from pipeline.records import Content, FileIdentity
 
 
 class MemoryLedger:
@@ -78,12 +78,20 @@ class MemoryLedger:
         for name in names:
             self._uploads.pop(name, None)
 
-    async def touch_uploads(self, names: Sequence[str], used_at: datetime) -> None:
-        for name in names:
+    async def touch_uploads(self, used: Sequence[tuple[str, datetime]]) -> None:
+        for name, used_at in used:
             if name in self._uploads:
                 self._uploads[name] = msgspec.structs.replace(self._uploads[name], last_used_at=used_at)
 
-    async def uploads(self) -> list[Upload]:
+    async def uploads(self) -> AsyncGenerator[Upload]:
+        for upload in self._uploads_by_use():
+            yield upload
+
+    async def uploads_of(self, contents: Sequence[Content]) -> list[Upload]:
+        held = [upload for upload in self._uploads_by_use() if (upload.sha256, upload.file.mime_type) in contents]
+        return held[::-1]
+
+    def _uploads_by_use(self) -> list[Upload]:
         return sorted(self._uploads.values(), key=lambda upload: (upload.last_used_at, upload.file.name))
 
     # files on this machine

@@ -1,3 +1,7 @@
+-- Indexes that the ledgers of earlier releases lack, which are otherwise the same.
+CREATE INDEX IF NOT EXISTS upload_by_use ON upload (endpoint, key_hash, last_used_at_us, name);
+CREATE INDEX IF NOT EXISTS upload_by_content ON upload (sha256);
+
 -- What only one run needs: temporary tables, gone with its connection.
 
 -- Keys of SOURCE that this run has met, and where first.

@@ -4,9 +4,10 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +19,13 @@ from pipeline.errors import StopForHuman
 from pipeline.group_commit import CommitTimeout, GroupCommit
 from pipeline.ledger import lines, store
 from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
-from pipeline.records import FileIdentity, RemoteFile
+from pipeline.records import Content, FileIdentity, RemoteFile
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
 REQUEUED_AT_ONCE = 100
+UPLOADS_AT_ONCE = 500
 IDENTITIES_AT_ONCE = 128
 """Asked for together: a statement each would lock and unlock the database each time."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -178,21 +180,32 @@ class SqliteLedger:
         rows = [(*self._account, name) for name in names]
         await self._do(lambda db: db.executemany(statement, rows))
 
-    async def touch_uploads(self, names: Sequence[str], used_at: datetime) -> None:
+    async def touch_uploads(self, used: Sequence[tuple[str, datetime]]) -> None:
         statement = "UPDATE upload SET last_used_at_us = ? WHERE endpoint = ? AND key_hash = ? AND name = ?"
-        rows = [(_microseconds(used_at), *self._account, name) for name in names]
+        rows = [(_microseconds(used_at), *self._account, name) for name, used_at in used]
         await self._do(lambda db: db.executemany(statement, rows))
 
-    async def uploads(self) -> list[Upload]:
+    async def uploads(self) -> AsyncGenerator[Upload]:
         query = """
-            SELECT sha256, file, last_used_at_us FROM upload WHERE endpoint = ? AND key_hash = ?
-            ORDER BY last_used_at_us, name
+            SELECT sha256, file, last_used_at_us, name FROM upload
+            WHERE endpoint = ? AND key_hash = ? AND (last_used_at_us, name) > (?, ?)
+            ORDER BY last_used_at_us, name LIMIT ?
         """
-        rows = await self._do(lambda db: db.execute(query, self._account).fetchall())
-        return [
-            Upload(sha256=sha256, file=msgspec.json.decode(file, type=RemoteFile), last_used_at=_moment(used_at))
-            for sha256, file, used_at in rows
-        ]
+        last: tuple[int, str] = (-(2**63), "")
+        while rows := await self._do(partial(_rows, query, (*self._account, *last, UPLOADS_AT_ONCE))):
+            for row in rows:
+                yield _upload(*row[:3])
+            last = rows[-1][2:]
+
+    async def uploads_of(self, contents: Sequence[Content]) -> list[Upload]:
+        query = """
+            SELECT sha256, file, last_used_at_us FROM upload
+            WHERE endpoint = ? AND key_hash = ? AND sha256 = ? ORDER BY last_used_at_us DESC, name DESC
+        """
+        wanted = set(contents)
+        arguments = [(*self._account, sha256) for sha256 in {content.sha256 for content in wanted}]
+        rows = await self._do(lambda db: [row for given in arguments for row in db.execute(query, given)])
+        return [upload for row in rows if ((upload := _upload(*row)).sha256, upload.file.mime_type) in wanted]
 
     # files on this machine
 
@@ -272,6 +285,14 @@ class SqliteLedger:
 def _take_in(db: sqlite3.Connection, offset: Offset) -> None:
     db.execute("DELETE FROM taken_in")
     db.execute("INSERT INTO taken_in VALUES (?, ?, ?)", msgspec.structs.astuple(offset))
+
+
+def _rows(query: str, arguments: Sequence[Any], db: sqlite3.Connection) -> list[Any]:
+    return db.execute(query, arguments).fetchall()
+
+
+def _upload(sha256: str, file: bytes, used_at_us: int) -> Upload:
+    return Upload(sha256=sha256, file=msgspec.json.decode(file, type=RemoteFile), last_used_at=_moment(used_at_us))
 
 
 def _microseconds(moment: datetime) -> int:

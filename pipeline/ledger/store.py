@@ -15,7 +15,7 @@ from pipeline.whole import disk_trouble
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10.0
-CACHE_KIB = 64 * 1024
+CACHE_KIB = 32 * 1024
 RUN_CACHE_KIB = 16 * 1024
 """For the temporary tables; what does not fit lies in a file that the system throws away."""
 PAGE_BYTES = 8192

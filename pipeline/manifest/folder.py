@@ -69,8 +69,8 @@ class FolderSource:
                 position += 1
                 continue
             prefix = f"{folder}/" if folder else ""
-            folders.extend(prefix + name for name in reversed(below))
-            media = (path for path in map(prefix.__add__, files) if self._is_media(path))
+            folders.extend(prefix + name for name in below)
+            media = (path for name in _popped(files) if self._is_media(path := prefix + name))
             for entry in self._entries(folder, media, position):
                 yield entry
                 position += 1
@@ -103,7 +103,7 @@ class FolderSource:
         return entry.reject(failed("too_many_images", f"{count:,} media in one item").failure)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Names of the files of a folder that are asked for, and of the folders below it, each sorted."""
+        """Names of the files that are asked for and of the folders below, each a stack with the first on top."""
         files: list[str] = []
         below: list[str] = []
         prefix = f"{folder}/" if folder else ""
@@ -119,8 +119,8 @@ class FolderSource:
                         below.append(entry.name)
                 elif self._takes_all or self._is_asked_for(entry, prefix + entry.name):
                     files.append(entry.name)
-        files.sort()
-        below.sort()
+        files.sort(reverse=True)
+        below.sort(reverse=True)
         return files, below
 
     def _is_passed_over(self, entry: os.DirEntry[str]) -> bool:
@@ -158,6 +158,12 @@ class FolderSource:
     def _skip(self, suffix: str) -> None:
         known = suffix in self.skipped or len(self.skipped) < _COUNTED_SUFFIXES
         self.skipped[printable(suffix) if known else _OTHER_SUFFIXES] += 1
+
+
+def _popped(stack: list[str]) -> Iterator[str]:
+    """What is taken is let go of."""
+    while stack:
+        yield stack.pop()
 
 
 def printable(path: str) -> str:

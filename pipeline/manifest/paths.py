@@ -18,7 +18,7 @@ from pipeline.manifest.globs import expand, is_pattern, natural_path_key
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 PATH_CHARACTERS: Final = 4096
 """Longest media path."""
-_CACHED_LOCATIONS: Final = 65_536
+_CACHED_LOCATIONS: Final = 16_384
 _CACHED_FOLDERS: Final = 16_384
 _CACHED_PATTERNS: Final = 64
 

@@ -24,7 +24,7 @@ from pipeline.media.sniff import ACCEPTED_TYPES, HEAD_BYTES, sniff
 from pipeline.records import FileIdentity
 
 CHUNK_BYTES: Final = 1024 * 1024
-CACHED_FILES: Final = 65_536
+CACHED_FILES: Final = 16_384
 LARGE_BYTES: Final = 1024 * 1024
 FRESH_NANOSECONDS: Final = 2_000_000_000
 """A file written this shortly before (or after) it was hashed is hashed again by the next run."""

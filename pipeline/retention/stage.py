@@ -1,7 +1,7 @@
 """Keeps the project's file storage: pins what items need, frees what nobody needs, remembers it in the ledger."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import anyio
 
@@ -11,7 +11,9 @@ from pipeline.events import FileDeleted, GateClosed, Observer
 from pipeline.gemini.api import FilesApi
 from pipeline.ledger.api import Ledger, Upload
 from pipeline.records import Content, FileState, Outcome, Placed, RemoteFile
-from pipeline.retention.budget import Granted, MakeRoom, StorageBudget
+from pipeline.retention.budget import Decision, Granted, LookBack, MakeRoom, StorageBudget
+
+FORGOTTEN_AT_ONCE = 1000
 
 PROBE_SECONDS = 60.0
 """How often a waiting item lets the service be asked again: other programs may have freed space."""
@@ -46,13 +48,17 @@ class Retention:
 
     async def open(self) -> None:
         """Take in what earlier runs left in the storage."""
-        now = self._clock.now()
-        gone = []
-        for upload in await self._ledger.uploads():
-            if upload.file.usable_at(now, 0) and upload.file.state is not FileState.FAILED:
-                self._budget.stored(Content(upload.sha256, upload.file.mime_type), upload.file)
-            else:
-                gone.append(upload.file.name)
+        gone: list[str] = []
+        async with aclosing(self._ledger.uploads()) as uploads:
+            async for upload in uploads:
+                if self._is_usable(upload.file):
+                    self._budget.stored(_content(upload), upload.file, upload.last_used_at)
+                    self._budget.put_out_of_mind()
+                else:
+                    gone.append(upload.file.name)
+                if len(gone) >= FORGOTTEN_AT_ONCE:
+                    await self._ledger.forget_uploads(gone)
+                    gone.clear()
         await self._ledger.forget_uploads(gone)
 
     # for the upload room ----------------------------------------------------------------------------------
@@ -61,7 +67,7 @@ class Retention:
 
         Raises ``StopEarly`` where space can't be had.
         """
-        decision = self._budget.claim(needs)
+        decision = await self._decide(needs)
         if isinstance(decision, Granted):
             return
         async with self._turn:
@@ -96,9 +102,10 @@ class Retention:
 
     async def stored(self, content: Content, file: RemoteFile) -> None:
         """``content`` was uploaded as ``file``, or its state has changed."""
-        self._budget.stored(content, file)
         now = self._clock.now()
+        self._budget.stored(content, file, now)
         await self._ledger.remember_upload(Upload(sha256=content.sha256, file=file, last_used_at=now))
+        await self._put_out_of_mind()
 
     async def lost(self, names: Iterable[str]) -> None:
         """These files are gone, or useless."""
@@ -116,7 +123,7 @@ class Retention:
 
     def release(self, contents: Iterable[Content]) -> None:
         """One item needs ``contents`` no more."""
-        idle = self._budget.release(contents)
+        idle = self._budget.release(contents, self._clock.now())
         if not self._keep and idle:
             self._idle.extend(idle)
             self._more_idle.set()
@@ -150,12 +157,15 @@ class Retention:
         waited = False
         while True:
             released = self._released = anyio.Event()
-            decision = self._budget.claim(needs)
+            decision = await self._decide(needs)
             if isinstance(decision, Granted):
                 return
             if isinstance(decision, MakeRoom):
                 for victim in decision.victims:
                     await self._delete(victim)
+                continue
+            if isinstance(decision, LookBack):
+                await self._delete_out_of_mind(decision.size_bytes)
                 continue
             if not waited:
                 waited = True
@@ -165,6 +175,35 @@ class Retention:
                 await released.wait()
             if probe.cancelled_caught:
                 self._budget.probe(sum(needs.values()))
+
+    async def _decide(self, needs: Mapping[Content, int]) -> Decision:
+        """The budget's decision, once it knows of every file that holds one of ``needs``."""
+        if self._budget.unsure(needs):
+            for upload in await self._ledger.uploads_of(list(needs)):
+                if self._is_usable(upload.file):
+                    self._budget.recalled(_content(upload), upload.file, self._clock.now())
+        return self._budget.claim(needs)
+
+    async def _put_out_of_mind(self) -> None:
+        """Let the ledger alone remember which files nobody has needed for long, and when they were used last."""
+        if put := self._budget.put_out_of_mind():
+            await self._ledger.touch_uploads([(file.name, used_at) for file, used_at in put])
+
+    async def _delete_out_of_mind(self, size_bytes: int) -> None:
+        """Free so many bytes of files that the ledger alone remembers, or find that there are none."""
+        freed_bytes = 0
+        async with aclosing(self._ledger.uploads()) as uploads:
+            async for upload in uploads:
+                if freed_bytes >= size_bytes:
+                    return
+                if not self._budget.holds(_content(upload)):
+                    await self._delete(upload.file)
+                    self._budget.dropped_out_of_mind(upload.file.size_bytes)
+                    freed_bytes += upload.file.size_bytes
+        self._budget.nothing_out_of_mind()
+
+    def _is_usable(self, file: RemoteFile) -> bool:
+        return file.usable_at(self._clock.now(), 0) and file.state is not FileState.FAILED
 
     async def _delete(self, file: RemoteFile) -> None:
         try:
@@ -177,6 +216,10 @@ class Retention:
 
     def _wake(self) -> None:
         self._released.set()
+
+
+def _content(upload: Upload) -> Content:
+    return Content(upload.sha256, upload.file.mime_type)
 
 
 def remote_contents(parts: Iterable[Placed]) -> set[Content]:

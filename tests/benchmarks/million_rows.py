@@ -39,8 +39,9 @@ from pipeline.results.record import encode, line_of
 from pipeline.results.results_file import NAME
 from pipeline.results.run_folder import LEDGER
 from pipeline.spec import ItemDefaults, SourceSpec
-from tests.benchmarks.lean_server import Connection, Latencies, State
+from tests.benchmarks.lean_server import Connection, Server
 from tests.benchmarks.million_lines import NOW
+from tests.benchmarks.service import Service
 from tests.support import generated
 from tests.support.processes import KEY, PYTHON, ROOT, environment
 
@@ -54,32 +55,11 @@ SHUFFLE_STEP = 7_368_787
 """A prime, so that every row comes once."""
 
 
-class Asked(State):
-    """What the server was asked, and when first for an answer that costs."""
-
-    def __init__(self) -> None:
-        super().__init__(Latencies(0.0, 0.0, 0.0, 0.0))
-        self.generated = 0
-        self.first_generated_at: float | None = None
-
-
-class Asking(Connection):
-    """A connection that takes note."""
-
-    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[float, bytes]:
-        asked = self._state
-        assert isinstance(asked, Asked)
-        if path.endswith(":generateContent"):
-            asked.generated += 1
-            asked.first_generated_at = asked.first_generated_at or time.monotonic()
-        return super()._answer(method, path, headers, body)
-
-
 @contextmanager
-def server() -> Iterator[Asked]:
+def server() -> Iterator[Server]:
     """A lean server in a thread of this process, which has nothing else to do."""
-    asked, loop = Asked(), asyncio.new_event_loop()
-    listening = loop.run_until_complete(loop.create_server(lambda: Asking(asked), "127.0.0.1", 0))
+    asked, loop = Server(Service()), asyncio.new_event_loop()
+    listening = loop.run_until_complete(loop.create_server(lambda: Connection(asked), "127.0.0.1", 0))
     asked.origin = "http://{}:{}".format(*listening.sockets[0].getsockname())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -196,9 +176,10 @@ class Took(msgspec.Struct, kw_only=True):
         )
 
 
-def command(name: str, asked: Asked, *arguments: object, stop_after_first: bool = False) -> Took:
+def command(name: str, asked: Server, *arguments: object, stop_after_first: bool = False) -> Took:
     """Run ``pipeline ARGUMENTS`` to its end, or until it has sent its first request and has been told to stop."""
-    calls, asked.first_generated_at = asked.calls, None
+    report = asked.report
+    calls, report.first_generate_at = report.calls, None
     began = time.monotonic()
     line = [PYTHON, "-m", "pipeline", *map(str, arguments)]
     with tempfile.TemporaryFile() as out:
@@ -209,7 +190,7 @@ def command(name: str, asked: Asked, *arguments: object, stop_after_first: bool 
             if ended:
                 break
             peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
-            if stop_after_first and asked.first_generated_at and not stopped:
+            if stop_after_first and report.first_generate_at and not stopped:
                 process.terminate()
                 stopped = True
             time.sleep(LOOK_SECONDS)
@@ -225,8 +206,8 @@ def command(name: str, asked: Asked, *arguments: object, stop_after_first: bool 
         cpu_seconds=used.ru_utime + used.ru_stime,
         peak_bytes=peak_bytes or used.ru_maxrss * 1024,
         exit_code=process.returncode,
-        calls=asked.calls - calls,
-        first_request_seconds=asked.first_generated_at and asked.first_generated_at - began,
+        calls=report.calls - calls,
+        first_request_seconds=report.first_generate_at and report.first_generate_at - began,
         items=items,
     )
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from pipeline.ledger.api import Candidate, Intent, Mark, Offset, Requeued, RunLedger, Upload
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.ledger.sqlite import open_sqlite_ledger
-from pipeline.records import FileIdentity, FileState, Item, Media, RemoteFile, Status
+from pipeline.records import Content, FileIdentity, FileState, Item, Media, RemoteFile, Status
 
 NOW = datetime(2026, 11, 22, 2, 30, 0, 123456, tzinfo=UTC)
 AT = Offset(inode=7, size_bytes=1000, mtime_ns=5)
@@ -180,11 +181,38 @@ async def test_uploads_come_oldest_use_first(open_ledger: Open) -> None:
     async with open_ledger() as ledger:
         for days, name in enumerate(["files/c", "files/b", "files/a"]):
             await ledger.remember_upload(upload(name, NOW + timedelta(days=days)))
-        await ledger.touch_uploads(["files/c", "files/unknown"], NOW + timedelta(days=9))
+        await ledger.touch_uploads([(name, NOW + timedelta(days=9)) for name in ("files/c", "files/unknown")])
         await ledger.forget_uploads(["files/b", "files/unknown"])
     async with open_ledger() as ledger:
         expected = [upload("files/a", NOW + timedelta(days=2)), upload("files/c", NOW + timedelta(days=9))]
-        assert await ledger.uploads() == expected
+        assert [upload async for upload in ledger.uploads()] == expected
+
+
+async def test_uploads_may_be_forgotten_while_they_are_read(open_ledger: Open) -> None:
+    """More than are read at once, and many of one moment: each comes once."""
+    async with open_ledger() as ledger:
+        names = [f"files/{number:04d}" for number in range(1100)]
+        for name in names:
+            await ledger.remember_upload(upload(name, NOW))
+        read = []
+        async for one in ledger.uploads():
+            read.append(one.file.name)
+            await ledger.forget_uploads([one.file.name])
+        assert read == names
+        assert not [one async for one in ledger.uploads()]
+
+
+async def test_uploads_are_found_by_their_content(open_ledger: Open) -> None:
+    """The same bytes as another type are another content; the latest use comes first."""
+    async with open_ledger() as ledger:
+        old, new, other = (upload(f"files/{name}", NOW + timedelta(days=day)) for day, name in enumerate("abc"))
+        other = msgspec.structs.replace(other, sha256="11")
+        for one in (old, new, other):
+            await ledger.remember_upload(one)
+        mime_type = old.file.mime_type
+        assert await ledger.uploads_of([Content("11", mime_type), Content("22", mime_type)]) == [other]
+        assert await ledger.uploads_of([Content(old.sha256, mime_type)]) == [new, old]
+        assert await ledger.uploads_of([Content(old.sha256, "video/mp4")]) == []
 
 
 async def test_identities_are_known_again(open_ledger: Open) -> None:
