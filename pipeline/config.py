@@ -34,6 +34,7 @@ KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
 def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> RunSpec:
     """The RunSpec of a command line. ``now`` is aware, local time. Raises ``UsageError`` with one sentence."""
+    check_working_directory()
     config, folder = read(line, environ)
     source = source_path(line.source)
     output, is_default = output_path(line, config, folder, source)
@@ -75,6 +76,14 @@ def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> Ru
         verbose=line.verbose,
         quiet=line.quiet,
     )
+
+
+def check_working_directory() -> None:
+    """Relative paths start from it. Raises ``UsageError`` where it has been deleted."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the working directory can't be found ({error.strerror}): cd to one that is there") from None
 
 
 def source_path(source: str) -> Path | None:
