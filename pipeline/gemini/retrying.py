@@ -15,6 +15,7 @@ from pipeline.gemini.classify import classify
 from pipeline.gemini.governor import Governor
 from pipeline.gemini.health import Breaker, Health, Patience
 from pipeline.gemini.signals import AGAIN, Action, Verdict
+from pipeline.gemini.table import UNKNOWN_CALL
 from pipeline.gemini.wire import TransportFault
 
 _STAGES: dict[Route, Stage] = {
@@ -188,7 +189,7 @@ class RetryingTransport:
 
     async def _decide(self, call: Call, verdict: Verdict, effort: _Effort, sent_at: float) -> float:
         """Seconds to wait before the next try; raises where there is none."""
-        self._break(call, verdict)
+        self._break(call, verdict, effort)
         match verdict.action:
             case Action.WAIT | Action.PROBE_DAY:
                 return self._wait_for_quota(call, verdict, sent_at)
@@ -262,8 +263,10 @@ class RetryingTransport:
             )
         )
 
-    def _break(self, call: Call, verdict: Verdict) -> None:
+    def _break(self, call: Call, verdict: Verdict, effort: _Effort) -> None:
         """Stop where the same trouble meets item after item: then it is not theirs."""
+        if verdict.rule == UNKNOWN_CALL and effort.by_rule[UNKNOWN_CALL] > 1 and not self._health.successes:
+            raise StopForHuman(f"{verdict.message}; correct the base URL")
         if verdict.rewritten and self._rewritten.trips("", call.subject):
             raise StopForHuman(f"something between here and the service rewrites its replies: {verdict.message}")
         if verdict.rule == "no upload URL" and self._refused.trips(verdict.rule, call.subject):
