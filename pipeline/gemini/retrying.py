@@ -189,7 +189,9 @@ class RetryingTransport:
 
     async def _decide(self, call: Call, verdict: Verdict, effort: _Effort, sent_at: float) -> float:
         """Seconds to wait before the next try; raises where there is none."""
-        self._break(call, verdict, effort)
+        self._break(call, verdict)
+        if verdict.rule == UNKNOWN_CALL:
+            await self._doubt_endpoint(call, verdict, effort)
         match verdict.action:
             case Action.WAIT | Action.PROBE_DAY:
                 return self._wait_for_quota(call, verdict, sent_at)
@@ -263,10 +265,14 @@ class RetryingTransport:
             )
         )
 
-    def _break(self, call: Call, verdict: Verdict, effort: _Effort) -> None:
-        """Stop where the same trouble meets item after item: then it is not theirs."""
-        if verdict.rule == UNKNOWN_CALL and effort.by_rule[UNKNOWN_CALL] > 1 and not self._health.successes:
+    async def _doubt_endpoint(self, call: Call, verdict: Verdict, effort: _Effort) -> None:
+        """Stop where nothing speaks for the endpoint: no call has succeeded, and the free one tells nothing either."""
+        is_in_doubt = effort.by_rule[verdict.rule] > 1 and not self._health.successes
+        if is_in_doubt and await self._key_check.works(call) is None:
             raise StopForHuman(f"{verdict.message}; correct the base URL")
+
+    def _break(self, call: Call, verdict: Verdict) -> None:
+        """Stop where the same trouble meets item after item: then it is not theirs."""
         if verdict.rewritten and self._rewritten.trips("", call.subject):
             raise StopForHuman(f"something between here and the service rewrites its replies: {verdict.message}")
         if verdict.rule == "no upload URL" and self._refused.trips(verdict.rule, call.subject):
