@@ -16,6 +16,7 @@ from pipeline.events import (
     GateClosed,
     ItemAdmitted,
     ItemCommitted,
+    ItemState,
     SourceRead,
     Warned,
 )
@@ -33,6 +34,8 @@ PLAIN_LINE_SECONDS: Final = 30.0
 
 class Progress:
     """The observer that shows a person how far the run is."""
+
+    ignores: Final = frozenset({ItemState})
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
