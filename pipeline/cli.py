@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,6 +11,10 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.errors import ExitCode, PipelineError
+from pipeline.standard_streams import open_missing
+
+DESCRIPTORS = 10_240
+"""More open files than any run needs; what macOS grants to every process."""
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,
@@ -232,7 +237,9 @@ def main() -> NoReturn:
     """The console script."""
     if sys.platform not in ("linux", "darwin"):
         fail("pipeline runs on Linux and macOS; on Windows use it inside WSL", ExitCode.USAGE)
+    open_missing()
     leave_no_core()
+    allow_descriptors()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does where the locale lacks a character
     try:
@@ -249,8 +256,6 @@ def main() -> NoReturn:
         fail(error.format_message() + hint, ExitCode.USAGE)
     except PipelineError as error:
         fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.exit(ExitCode.OK)
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
     except Exception:  # noqa: BLE001 - whatever gets here is a bug, and the trace is what its report needs
@@ -277,3 +282,14 @@ def leave_no_core() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def allow_descriptors() -> None:
+    """As many open files and connections as the system lets us have, where the shell gives fewer."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a lower limit yet, and says so only here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

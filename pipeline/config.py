@@ -34,8 +34,10 @@ KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
 def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> RunSpec:
     """The RunSpec of a command line. ``now`` is aware, local time. Raises ``UsageError`` with one sentence."""
+    check_working_directory()
     config, folder = read(line, environ)
     source = source_path(line.source)
+    check_folder_options(line, source)
     output, is_default = output_path(line, config, folder, source)
     return RunSpec(
         output=output,
@@ -77,6 +79,14 @@ def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> Ru
     )
 
 
+def check_working_directory() -> None:
+    """Relative paths start from it. Raises ``UsageError`` where it has been deleted."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the working directory can't be found ({error.strerror}): cd to one that is there") from None
+
+
 def source_path(source: str) -> Path | None:
     """SOURCE as a path, None for stdin. Raises ``UsageError`` where there is nothing."""
     if source == "-":
@@ -92,6 +102,21 @@ def source_path(source: str) -> Path | None:
     except OSError as error:
         raise UsageError(f"{source} can't be read: {error.strerror}") from None
     return path
+
+
+FOLDER_OPTIONS = {
+    "run.include": "--include",
+    "run.exclude": "--exclude",
+    "run.group": "--group",
+    "run.min_age_seconds": "--min-age",
+}
+
+
+def check_folder_options(line: CommandLine, source: Path | None) -> None:
+    """An option that would choose fewer files must not be passed over in silence. Raises ``UsageError``."""
+    given = [option for key, option in FOLDER_OPTIONS.items() if key in line.settings]
+    if given and not (source and source.is_dir()):
+        raise UsageError(f"{given[0]} is for a folder SOURCE, and this one is a manifest")
 
 
 def output_path(line: CommandLine, config: Config, folder: Path, source: Path | None) -> tuple[Path, bool]:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "pipeline"
 
 WORDS = {
     *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit", "streams", "own_thread"),
-    *("plain_text", "redaction", "nesting", "json_schema", "whole", "moment"),
+    *("plain_text", "redaction", "standard_streams", "nesting", "json_schema", "whole", "moment"),
 }
 CONTRACTS = {"gemini.api", "ledger.api"}
 ADAPTERS = {"gemini", "ledger", "media"}

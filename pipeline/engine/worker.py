@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -11,7 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
-from pipeline.events import Observer, Retrying
+from pipeline.events import ItemState, Observer, Retrying
 from pipeline.ledger.api import Ledger, Requeued
 from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
 from pipeline.streams import OwnedSink, Sink, Taking
@@ -20,6 +20,7 @@ PASSES = {Again.NOT_ACTIVE: 3}
 """How often an item may go round again for a reason; once for all others."""
 
 Travelling = Item | Uploaded | Ready
+STATES: Final[dict[type[Travelling], str]] = {Item: "uploading", Uploaded: "activating", Ready: "generating"}
 U = TypeVar("U")
 Incoming = TypeVar("Incoming", bound=Travelling)
 
@@ -57,6 +58,10 @@ class SideDoor:
         self._ledger = ledger
         self._storage = storage
         self._clock = clock
+
+    def entered(self, travelling: Travelling) -> None:
+        """The item is in a room now."""
+        self._observer.notify(ItemState(key=item_of(travelling).key, state=STATES[type(travelling)]))
 
     async def failed(self, travelling: Travelling, error: ItemError | TryAgain) -> None:
         """The item ends here."""
@@ -119,6 +124,7 @@ async def work(
     """Handle what comes until the stream ends. Owns its ends on both sides."""
     async with receive, send:
         async for travelling in Taking(receive):
+            door.entered(travelling)
             try:
                 handled = await handle(travelling)
             except ItemError as error:

@@ -15,6 +15,7 @@ from pipeline.gemini.classify import classify
 from pipeline.gemini.governor import Governor
 from pipeline.gemini.health import Breaker, Health, Patience
 from pipeline.gemini.signals import AGAIN, Action, Verdict
+from pipeline.gemini.table import UNKNOWN_CALL
 from pipeline.gemini.wire import TransportFault
 
 _STAGES: dict[Route, Stage] = {
@@ -189,6 +190,8 @@ class RetryingTransport:
     async def _decide(self, call: Call, verdict: Verdict, effort: _Effort, sent_at: float) -> float:
         """Seconds to wait before the next try; raises where there is none."""
         self._break(call, verdict)
+        if verdict.rule == UNKNOWN_CALL:
+            await self._doubt_endpoint(call, verdict, effort)
         match verdict.action:
             case Action.WAIT | Action.PROBE_DAY:
                 return self._wait_for_quota(call, verdict, sent_at)
@@ -261,6 +264,12 @@ class RetryingTransport:
                 message=verdict.message,
             )
         )
+
+    async def _doubt_endpoint(self, call: Call, verdict: Verdict, effort: _Effort) -> None:
+        """Stop where nothing speaks for the endpoint: no call has succeeded, and the free one tells nothing either."""
+        is_in_doubt = effort.by_rule[verdict.rule] > 1 and not self._health.successes
+        if is_in_doubt and await self._key_check.works(call) is None:
+            raise StopForHuman(f"{verdict.message}; correct the base URL")
 
     def _break(self, call: Call, verdict: Verdict) -> None:
         """Stop where the same trouble meets item after item: then it is not theirs."""

@@ -1,5 +1,6 @@
 """A medium's bytes on their way out: one descriptor, opened once, watched for changes while it is read."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -21,6 +22,10 @@ that a thread would take to be woken for it."""
 
 _PIECE_BYTES = 1024 * 1024
 _CLOSED = -1
+
+
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
+_LASTING = frozenset({errno.EACCES, errno.EPERM})
 
 
 class Source:
@@ -161,7 +166,12 @@ def _open(media: Media) -> int:
     try:
         return os.open(media.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _changed(media, os.strerror(error.errno or 0)) from None
+        if error.errno in _NO_FILE:
+            raise _changed(media, str(error.strerror)) from None
+        message = f"{media.path}: can't be read any more ({error.strerror})"
+        retryable = error.errno not in _LASTING  # too many open files, a disk in trouble
+        failure = Failure(stage="upload", kind="missing_file", message=message, retryable=retryable)
+        raise ItemError(failure) from None
 
 
 def _changed(media: Media, why: str = "") -> ItemError:

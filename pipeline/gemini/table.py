@@ -9,6 +9,10 @@ from pipeline.gemini.wire import FaultKind
 
 UPLOADS = frozenset({Route.UPLOAD_START, Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
 _SESSION = frozenset({Route.UPLOAD_CHUNK, Route.UPLOAD_QUERY})
+_FIRST = frozenset({Route.UPLOAD_START, Route.GENERATE})
+"""What a run sends first: an endpoint that knows neither is none."""
+
+UNKNOWN_CALL = "unknown call"
 
 
 def _ok(s: Signal) -> bool:
@@ -270,6 +274,15 @@ TABLE: tuple[Row, ...] = (
         permanent=True,
     ),
     Row(rule="400", when=lambda s: _api(s, 400), action=_A.FAIL_ITEM, kind="invalid_request"),
+    Row(
+        rule=UNKNOWN_CALL,
+        when=lambda s: s.route in _FIRST and s.status in (404, 405, 501) and not s.error.recognised,
+        action=_A.RETRY,
+        kind="unavailable",
+        is_outage=True,
+        rewritten=True,
+        advice="The endpoint doesn't know this call",
+    ),
     # the service is at fault -----------------------------------------------------------------------------------
     Row(
         rule="deadline exceeded",

@@ -18,7 +18,7 @@ from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.request import body
 from pipeline.generation.response import ASK_AGAIN, Judgement, judge
 from pipeline.limits import Limits
-from pipeline.media.identify import identity_of
+from pipeline.media.identify import identity_of, unreadable
 from pipeline.records import FileIdentity, Item, Media, Outcome, Ready, Usage
 
 BASE64_GROWTH = 4 / 3
@@ -157,13 +157,13 @@ def read_whole(media: Media) -> tuple[bytes, FileIdentity]:
 def read_base64(media: Media) -> str:
     """The bytes of ``media`` as base64 text; blocking.
 
-    Raises ``ItemError`` (missing_file, source_changed) when they are not the bytes that were hashed.
+    Raises ``ItemError`` (missing_file, not_a_file, source_changed) when they are not the bytes that were hashed.
     """
     try:
         data, identity = read_whole(media)
     except OSError as error:
-        problem = f"{media.path}: {error.strerror}"
-        raise ItemError(Failure(stage="generation", kind="missing_file", message=problem)) from error
+        failure = unreadable(media.path, error).failure
+        raise ItemError(msgspec.structs.replace(failure, stage="generation")) from error
     is_vouched_for = media.settled and identity == media.identity and len(data) == media.size_bytes
     if not is_vouched_for and hashlib.sha256(data).hexdigest() != media.sha256:
         problem = f"{media.path} changed after it was read for the first time; run again when it is at rest"

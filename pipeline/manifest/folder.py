@@ -105,6 +105,7 @@ class FolderSource:
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
         """Names of the files that are asked for and of the folders below, each a stack with the first on top."""
         files: list[str] = []
+        young: list[str] = []
         below: list[str] = []
         prefix = f"{folder}/" if folder else ""
         with os.scandir(f"{self._root}/{folder}" if folder else self._root) as listing:
@@ -117,8 +118,12 @@ class FolderSource:
                 elif is_folder:
                     if not self._is_excluded(prefix + entry.name):
                         below.append(entry.name)
-                elif self._takes_all or self._is_asked_for(entry, prefix + entry.name):
-                    files.append(entry.name)
+                elif self._takes_all or self._is_asked_for(prefix + entry.name):
+                    (young if self._is_too_young(entry) else files).append(entry.name)
+        if self._spec.group == "folder" and any(self._may_be_media(prefix + name) for name in young):
+            young, files = young + files, []  # a series of which a part is missing would be another one tomorrow
+        for name in young:
+            self._skip(_suffix(name))
         files.sort(reverse=True)
         below.sort(reverse=True)
         return files, below
@@ -129,17 +134,14 @@ class FolderSource:
     def _is_excluded(self, path: str) -> bool:
         return any(matches(path, pattern) for pattern in self._spec.exclude)
 
-    def _is_asked_for(self, entry: os.DirEntry[str], path: str) -> bool:
+    def _is_asked_for(self, path: str) -> bool:
         if self._is_excluded(path):
             return False
-        if self._spec.include and not any(matches(path, pattern) for pattern in self._spec.include):
-            return False
-        if self._spec.min_age_seconds > 0 and self._is_too_young(entry):
-            self._skip(_suffix(path))
-            return False
-        return True
+        return not self._spec.include or any(matches(path, pattern) for pattern in self._spec.include)
 
     def _is_too_young(self, entry: os.DirEntry[str]) -> bool:
+        if not self._spec.min_age_seconds:
+            return False
         try:
             return entry.stat(follow_symlinks=False).st_mtime > self._written_before
         except OSError:
@@ -147,13 +149,16 @@ class FolderSource:
 
     def _is_media(self, path: str) -> bool:
         """By suffix or by bytes; what is neither is counted."""
-        if _suffix(path) in MEDIA_SUFFIXES:
-            return True
-        self._check_cancelled()
-        if type_at(f"{self._root}/{path}") is not None:
+        if self._may_be_media(path):
             return True
         self._skip(_suffix(path))
         return False
+
+    def _may_be_media(self, path: str) -> bool:
+        if _suffix(path) in MEDIA_SUFFIXES:
+            return True
+        self._check_cancelled()
+        return type_at(f"{self._root}/{path}") is not None
 
     def _skip(self, suffix: str) -> None:
         known = suffix in self.skipped or len(self.skipped) < _COUNTED_SUFFIXES

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Never, Self, TextIO
 
@@ -14,12 +16,14 @@ from pipeline.events import (
     GateClosed,
     ItemAdmitted,
     ItemCommitted,
+    ItemState,
     SourceRead,
     Warned,
 )
 from pipeline.gemini.api import Route
 from pipeline.plain_text import printable
 from pipeline.records import Status
+from pipeline.standard_streams import let_go
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -30,6 +34,8 @@ PLAIN_LINE_SECONDS: Final = 30.0
 
 class Progress:
     """The observer that shows a person how far the run is."""
+
+    ignores: Final = frozenset({ItemState})
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -50,8 +56,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.close()
+        with self._lasting():
+            if self._bar:
+                self._bar.close()
 
     def notify(self, event: Event) -> None:
         """Show ``event``."""
@@ -82,16 +89,27 @@ class Progress:
         if self._quiet:
             return
         safe = printable(sentence)
-        if self._bar:
-            self._bar.write(safe, file=self._stream)
-        else:
-            print(safe, file=self._stream, flush=True)
+        with self._lasting():
+            if self._bar:
+                self._bar.write(safe, file=self._stream)
+            else:
+                print(safe, file=self._stream, flush=True)
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        """A terminal that hangs up, or a full file, ends the display and nothing else."""
+        try:
+            yield
+        except OSError:
+            self._quiet, self._bar = True, None
+            let_go(self._stream)
 
     def _advance(self) -> None:
         if self._bar:
             self._bar.total = self._to_do
             self._bar.set_postfix_str(self._figures(), refresh=False)
-            self._bar.update(1)
+            with self._lasting():
+                self._bar.update(1)
         elif not self._quiet and time.monotonic() - self._said_at >= PLAIN_LINE_SECONDS:
             self._said_at = time.monotonic()
             of = f" of {self._to_do}" if self._total_known else ""

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from pipeline.events import (
     Event,
     ItemAdmitted,
     ItemCommitted,
+    ItemState,
     SourceRead,
 )
 from pipeline.gemini.api import Route
@@ -104,6 +106,8 @@ class Counting:
 
     Of items that have a line, requests are their number and their retries: every call after an item's first.
     """
+
+    ignores: Final = frozenset({ItemState})
 
     def __init__(self, *, limited: bool = False) -> None:
         """``limited``: the exit code speaks of done items and of those chosen by ``--limit`` alone."""

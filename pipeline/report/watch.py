@@ -95,7 +95,7 @@ class Watch:
         while True:
             await anyio.sleep(SAMPLE_SECONDS)
             now, working = monotonic(), work_seconds()
-            self._occupancy.add(read(), seconds=now - at, loop_busy_seconds=working - worked)
+            self._occupancy.add(read(), seconds=now - at, loop_busy_seconds=max(0.0, working - worked))
             at, worked = now, working
 
     async def _tell(self, read: Callable[[], Moment]) -> None:

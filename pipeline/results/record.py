@@ -13,6 +13,7 @@ from pipeline.records import Answer, Item, Json, MediaRecord, Outcome, Rejected,
 
 EMULATOR = "emulator"
 AMBIGUOUS_RUNS_ALLOWED = 3
+UNREAD = frozenset({"missing_file", "source_changed"})
 
 _WRONG_ROW_KEY = re.compile(r"(?:.*#)?line:\d+", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -38,7 +39,8 @@ def line_of(outcome: Outcome, backend: str) -> ResultLine:
         attempts=outcome.attempts,
         template=subject.template,
         prompt_sha256=subject.prompt_sha256,
-        fingerprint=subject.fingerprint,
+        # of media that could not be read as they were hashed, it says nothing: the next run looks again
+        fingerprint=None if failure and failure.kind in UNREAD else subject.fingerprint,
         backend=backend,
         line=subject.line,
         started_at=timestamp(outcome.started_at),

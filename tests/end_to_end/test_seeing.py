@@ -139,3 +139,16 @@ def test_slow_uploads_are_seen(media: Path, tmp_path: Path) -> None:
         assert told["quotas"] == told["retries_by_cause"] == {}
     assert "held back by upload:" in seen.told
     assert "sent again" not in seen.stderr
+
+
+@pytest.mark.parametrize(("options", "states"), [(["--verbose"], ["uploading", "activating", "generating"]), ([], [])])
+def test_every_items_states_are_logged_when_asked_for(tmp_path: Path, options: list[str], states: list[str]) -> None:
+    """A clip that is processed goes through all the rooms."""
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "a.mp4").write_bytes(generated.video("mp4", 1))
+    with emulator('describe = "brief"\n[processing_seconds]\n"video/*" = 0.2') as server:
+        where = ["--via", "files", "--base-url", server.base_url]
+        ended = pipeline("run", tmp_path / "media", "-o", tmp_path / "run", *where, *options)
+    assert ended.exit_code == 0, ended.stderr
+    log = [json.loads(line) for line in (tmp_path / "run" / "run.log").read_text().splitlines()]
+    assert [entry["state"] for entry in log if entry["action"] == "item_state" and entry["key"] == "a.mp4"] == states

@@ -1,13 +1,15 @@
 """What a user does wrong: one clear sentence on stderr and the contract's exit code, never a traceback."""
 
 import json
+import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support import generated
-from tests.support.processes import Ended, by_key, emulator, pipeline, run
+from tests.support.processes import PYTHON, Ended, by_key, emulator, pipeline, run
 
 
 def one_sentence(ended: Ended, exit_code: int, *words: str) -> None:
@@ -83,6 +85,15 @@ def test_unknown_key_in_a_file(media: Path, tmp_path: Path) -> None:
     one_sentence(
         pipeline("run", media, "-c", config, "--emulator", "-o", tmp_path / "run"), 2, "upload.vai", "upload.via"
     )
+
+
+def test_what_chooses_files_of_a_folder_is_refused_for_a_manifest(media: Path, tmp_path: Path) -> None:
+    """Passed over in silence it would send, and pay for, more than was asked for."""
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"media": "media/00000.png"}))
+    for options in (["--include", "*.jpg"], ["--exclude", "*.png"], ["--group", "folder"], ["--min-age", "60"]):
+        ended = pipeline("run", manifest, "-o", tmp_path / "run", "--emulator", *options)
+        one_sentence(ended, 2, options[0], "folder SOURCE")
 
 
 def test_empty_manifest(tmp_path: Path) -> None:
@@ -235,6 +246,22 @@ def test_a_wrong_base_url_stops(media: Path, tmp_path: Path) -> None:
     ended = run(media, tmp_path / "run", base_url=f"http://127.0.0.1:{port}")
     assert ended.exit_code == 5, ended.stderr
     assert "base" in ended.summary["reason"].lower()
+    assert by_key(tmp_path / "run") == {}
+
+
+@pytest.mark.parametrize("via", ["inline", "files"])
+def test_a_base_url_that_is_a_website_stops(media: Path, tmp_path: Path, via: str) -> None:
+    """Something answers there and knows none of the calls, in words of its own: exit 5, and no item is marked."""
+    command = [PYTHON, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(media)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1) as website:
+        try:
+            assert website.stdout is not None
+            port = re.findall(r"port (\d+)", website.stdout.readline())[0]
+            ended = run(media, tmp_path / "run", "--via", via, base_url=f"http://127.0.0.1:{port}")
+        finally:
+            website.terminate()
+    assert ended.exit_code == 5, ended.stderr
+    assert "correct the base URL" in ended.summary["reason"]
     assert by_key(tmp_path / "run") == {}
 
 

@@ -82,7 +82,7 @@ def test_inline_media_that_change_before_they_are_sent(tmp_path: Path) -> None:
         with started(folder, tmp_path / "run", "--concurrency", 1, base_url=server.base_url) as process:
             wait_until(lambda: server.ledger()["paid_answers"] >= 3)
             (folder / "00012.png").write_bytes(generated.image("PNG", 999))
-            (folder / "00013.png").unlink()
+            away = (folder / "00013.png").rename(tmp_path / "00013.png")
             _, stderr = process.communicate(timeout=60)
         found = by_key(tmp_path / "run")
         paid = {item["media"][0] for item in server.ledger()["paid"]}
@@ -91,3 +91,8 @@ def test_inline_media_that_change_before_they_are_sent(tmp_path: Path) -> None:
     assert error_of(found["00013.png"]) == ("generation", "missing_file")
     assert {line["status"] for key, line in found.items() if key not in ("00012.png", "00013.png")} == {"succeeded"}
     assert {line["media"][0]["sha256"] for line in found.values() if line["status"] == "succeeded"} == paid
+    assert found["00013.png"]["fingerprint"] is None
+    away.rename(folder / "00013.png")  # a disk that was away for a while
+    with service() as server:
+        again = run(folder, tmp_path / "run", base_url=server.base_url)
+        assert (again.exit_code, server.ledger()["paid_answers"]) == (0, 2), again.stderr

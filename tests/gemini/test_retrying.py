@@ -459,6 +459,20 @@ def test_polls_are_retried_without_an_attempt_limit() -> None:
     virtually(scenario())
 
 
+@pytest.mark.parametrize(("free_call", "end"), [(OK, CallFailed), (None, StopForHuman)])
+def test_a_call_that_the_endpoint_does_not_know(free_call: Reply | None, end: type[Exception]) -> None:
+    """Where a free call speaks for the endpoint the item fails; where that is unknown too, the run stops."""
+
+    async def scenario() -> None:
+        page = Reply(status=404, headers={"content-type": "text/html"}, body=b"<title>404 Not Found</title>")
+        bench = Bench(lambda call, _n: (free_call or page) if call.route is Route.MODEL_GET else page)
+        with pytest.raises(end):
+            await bench.transport.send(generate())
+        assert bench.drain.exit_code == (None if free_call else 5)
+
+    virtually(scenario())
+
+
 def test_a_day_quota_beside_one_of_minutes_is_known_when_its_delay_is_over() -> None:
     """The probe goes when RetryInfo says so, whatever a pace for the minute would be, and ends the run."""
 

@@ -82,6 +82,17 @@ def test_min_age(tmp_path: Path) -> None:
     assert folder.skipped == {".png": 1}
 
 
+def test_a_series_is_left_whole_while_a_part_of_it_is_young(tmp_path: Path) -> None:
+    """Without that part it would be another series, paid for again when the part is there."""
+    fill(tmp_path, "still/1.png", "still/2.png", "rest/1.png")
+    fill(tmp_path, "rest/notes.txt", content=b"text")
+    for name, age in (("still/1.png", 90), ("still/2.png", 5), ("rest/1.png", 90), ("rest/notes.txt", 5)):
+        os.utime(tmp_path / name, (NOW.timestamp() - age, NOW.timestamp() - age))
+    folder = source(tmp_path, group="folder", min_age_seconds=60.0)
+    assert keys(folder) == ["rest"]
+    assert folder.skipped == {".png": 2, ".txt": 1}
+
+
 def test_groups(tmp_path: Path) -> None:
     """With group=folder each folder with media is one item, its files in natural order."""
     fill(tmp_path, "s/img_10.png", "s/img_2.png", "s/t/1.png", "top.png")
