@@ -108,7 +108,6 @@ FOLDER_OPTIONS = {
     "run.include": "--include",
     "run.exclude": "--exclude",
     "run.group": "--group",
-    "run.min_age_seconds": "--min-age",
 }
 
 

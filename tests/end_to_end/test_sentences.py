@@ -91,7 +91,7 @@ def test_what_chooses_files_of_a_folder_is_refused_for_a_manifest(media: Path, t
     """Passed over in silence it would send, and pay for, more than was asked for."""
     manifest = tmp_path / "m.jsonl"
     manifest.write_text(json.dumps({"media": "media/00000.png"}))
-    for options in (["--include", "*.jpg"], ["--exclude", "*.png"], ["--group", "folder"], ["--min-age", "60"]):
+    for options in (["--include", "*.jpg"], ["--exclude", "*.png"], ["--group", "folder"]):
         ended = pipeline("run", manifest, "-o", tmp_path / "run", "--emulator", *options)
         one_sentence(ended, 2, options[0], "folder SOURCE")
 
