@@ -87,7 +87,8 @@ def test_nothing_is_held_for_longer_than_it_is_needed(tmp_path: Path, soak: Soak
     with service(*faults(soak.fault_rate), plan=PLAN) as server:
         command = [PYTHON, "-m", "tests.support.sampled", tmp_path / "samples", "run", folder, "-o", tmp_path / "run"]
         # few connections, so that how many of them are open hides no leak and looks like none
-        options = ["--base-url", server.base_url, "--via", via, "--concurrency", "16", "--uploads", "8", "--quiet", "--json"]
+        options = ["--base-url", server.base_url, "--via", via, "--quiet", "--json"]
+        options += ["--concurrency", "16", "--uploads", "8"]
         ended = subprocess.run(
             [*map(str, command), *options], cwd=ROOT, env=environment(KEY), capture_output=True, check=False
         )
