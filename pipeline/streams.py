@@ -7,7 +7,7 @@ item are fair as they are, and at thousands of items a second the turns cost mor
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from anyio import EndOfStream, WouldBlock
+from anyio import CancelScope, EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 Item = TypeVar("Item")
@@ -52,6 +52,18 @@ class Putting(Generic[Item]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+
+
+class Keeping(Putting[Item]):
+    """Puts what has been paid for: also when cancelled meanwhile. Whoever receives it must outlive who sends it."""
+
+    async def send(self, item: Item) -> None:
+        """Put ``item`` there, come what may."""
+        try:
+            self._stream.send_nowait(item)
+        except WouldBlock:
+            with CancelScope(shield=True):
+                await self._stream.send(item)
 
 
 class Taking(Generic[Item]):

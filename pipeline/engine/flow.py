@@ -22,7 +22,7 @@ from pipeline.manifest.stage import ManifestRoom
 from pipeline.records import Item, Outcome, Ready, Uploaded
 from pipeline.results.stage import ResultsRoom
 from pipeline.retention.stage import Retention
-from pipeline.streams import OwnedSink, Putting, Sink
+from pipeline.streams import Keeping, OwnedSink, Putting, Sink
 from pipeline.upload.stage import UploadRoom
 
 BUFFERED_ITEMS = 64
@@ -130,7 +130,7 @@ class Flow:
         async with anyio.create_task_group() as generation:
             async with asking:
                 for _ in range(self._generation_workers):
-                    durably = UntilDurable(Putting(outcomes.clone()), self._rooms.results)
+                    durably = UntilDurable(Keeping(outcomes.clone()), self._rooms.results)
                     generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, durably)
             async with ready:
                 with suppress(Draining), self._drain.interruptible():

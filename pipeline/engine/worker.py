@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
-import anyio
 import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -137,16 +136,7 @@ async def work(
             except Draining:
                 pass  # the item is left for the next run
             else:
-                await _pass_on(handled, send)
-
-
-async def _pass_on(handled: U, send: OwnedSink[U]) -> None:
-    if not isinstance(handled, Outcome):
-        await send.send(handled)
-        return
-    # it may have been paid for; whoever receives outcomes outlives the workers
-    with anyio.CancelScope(shield=True):
-        await send.send(handled)
+                await send.send(handled)
 
 
 @contextmanager

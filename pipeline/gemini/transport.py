@@ -10,6 +10,7 @@ import anyio
 
 from pipeline.gemini.api import Call, Reply
 from pipeline.gemini.origins import checked_base_url
+from pipeline.gemini.time_limit import TimeLimits
 from pipeline.gemini.wire import FaultKind, TransportFault
 from pipeline.redaction import Redaction
 
@@ -38,35 +39,42 @@ class HttpTransport:
         self._session = session
         self._base_url = base_url
         self._key = key
+        self._limits = TimeLimits()
         self._redaction = Redaction(key)
         self._answer_redaction = Redaction(key, shortest=_UNMISTAKABLE_CHARACTERS)
 
+    def close(self) -> None:
+        """No call is sent any more. The session is its maker's to close."""
+        self._limits.close()
+
     async def send(self, call: Call) -> Reply:
         """Send once. Raises ``TransportFault``, or whatever the call's own body raised while it was read."""
-        outgoing = _Outgoing(call)
+        whole = _whole_body(call)
+        stream = None if whole is not None else _BodyStream(call)
         try:
-            return await self._exchange(call, outgoing)
+            return await self._exchange(call, whole or stream)
         except TransportFault as fault:
-            outcome: Exception = outgoing.failure or fault
+            outcome: Exception = fault
         except Exception as error:
             kind = _fault_kind(error)
-            if outgoing.failure is None and kind is None:
+            if kind is None and not (stream and stream.failure):
                 raise
-            outcome = outgoing.failure or TransportFault(kind or FaultKind.RESET, _errno(error))
+            outcome = TransportFault(kind or FaultKind.RESET, _errno(error))
         # Raised out here, so that no foreign exception, which may hold the request's headers, hangs on it.
-        raise outcome
+        raise (stream and stream.failure) or outcome
 
-    async def _exchange(self, call: Call, outgoing: "_Outgoing") -> Reply:
-        async with self._session.request(
-            call.method,
-            _session_url(call.url) if call.url is not None else _api_url(f"{self._base_url}/{call.path}"),
-            headers=self._headers(call),
-            data=outgoing.data(),
-            timeout=_timeout(call.total_seconds, call.idle_seconds),
-            allow_redirects=False,
-        ) as response:
-            body = await _read_capped(response)
-            return self._redacted(response.status, response.headers, body)
+    async def _exchange(self, call: Call, body: "bytes | _BodyStream | None") -> Reply:
+        with self._limits.of(call.total_seconds):
+            async with self._session.request(
+                call.method,
+                _session_url(call.url) if call.url is not None else _api_url(f"{self._base_url}/{call.path}"),
+                headers=self._headers(call),
+                data=body or None,
+                timeout=_timeout(call.total_seconds, call.idle_seconds),
+                allow_redirects=False,
+            ) as response:
+                answer = await _read_capped(response)
+                return self._redacted(response.status, response.headers, answer)
 
     def _headers(self, call: Call) -> dict[str, str]:
         headers = dict(call.headers)
@@ -104,11 +112,12 @@ async def open_transport(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=trust_env,
         headers={"User-Agent": _USER_AGENT},
-        skip_auto_headers=("Content-Type",),
     )
+    transport = HttpTransport(session, base_url=base_url, key=key)
     try:
-        yield HttpTransport(session, base_url=base_url, key=key)
+        yield transport
     finally:
+        transport.close()
         with anyio.CancelScope(shield=True):
             await session.close()
 
@@ -133,30 +142,29 @@ def _session_url(url: str) -> "URL":
 
 @lru_cache(maxsize=64)
 def _timeout(total_seconds: float, idle_seconds: float) -> "aiohttp.ClientTimeout":
-    """Silence is timed only where it may end a call before its total does: each timer has its price."""
+    """What ``TimeLimits`` doesn't see to. Silence is timed only where it may end a call before its total does."""
     import aiohttp
 
     return aiohttp.ClientTimeout(
-        total=total_seconds,
         sock_connect=min(CONNECT_SECONDS, total_seconds),
         sock_read=idle_seconds if idle_seconds < total_seconds else None,
     )
 
 
-class _Outgoing:
-    """A call's body on its way out; keeps what its source raised, which aiohttp would bury in an error of its own."""
+def _whole_body(call: Call) -> bytes | None:
+    """The body of a call that is small enough to be sent in one go."""
+    body = call.body
+    return body if isinstance(body, bytes) and len(body) <= _PIECE_BYTES else None
+
+
+class _BodyStream:
+    """A call's body in pieces; keeps what its source raised, which aiohttp would bury in an error of its own."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self.failure: Exception | None = None
 
-    def data(self) -> bytes | AsyncIterator[bytes] | None:
-        """The body as aiohttp takes it: small ones whole, others in pieces."""
-        if isinstance(self._call.body, bytes) and len(self._call.body) <= _PIECE_BYTES:
-            return self._call.body or None
-        return self._watched()
-
-    async def _watched(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         """Raises when the source ends early: a server that waits for the rest would hold the call until its timeout."""
         body = self._call.body
         missing = self._call.body_bytes

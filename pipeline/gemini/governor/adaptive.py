@@ -125,12 +125,13 @@ class AdaptiveGovernor:
     async def acquire(self, call: Call) -> None:
         """Wait for a slot, the gate and the pace, behind those who asked before."""
         self._drain.check()
-        now = monotonic()
         line = self._lines.get(call.model) or await self._open(call.model)
+        now = monotonic()
         if self._memory is not None and now >= self._keep_at:
             self._keep_at = now + KEEP_SECONDS
             await self.keep()
-        if line.waiting or not self._slots.free() or line.lane.wait(now := monotonic()) > _TICK_SECONDS:
+            now = monotonic()
+        if line.waiting or not self._slots.free() or line.lane.wait(now) > _TICK_SECONDS:
             await self._queue(line, call.tokens)
         else:
             self._start(line, call.tokens, now)
@@ -143,7 +144,8 @@ class AdaptiveGovernor:
         self._slots.in_flight -= 1
         self._turns.rotate(-1)
         for line in self._turns:
-            self._serve(line)
+            if line.waiting:
+                self._serve(line)
 
     def observe(self, call: Call, verdict: Verdict, *, sent_at: float, now: float) -> None:
         line = self._lines[call.model]
