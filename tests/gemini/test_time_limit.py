@@ -74,7 +74,7 @@ async def test_a_cancellation_at_the_same_moment_wins() -> None:
     task = asyncio.create_task(call())
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.05, task.cancel)
-    time.sleep(0.1)  # noqa: ASYNC251 - both are due when the loop gets its turn
+    time.sleep(0.1)
 
     with pytest.raises(asyncio.CancelledError):
         await task
