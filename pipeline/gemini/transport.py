@@ -164,7 +164,7 @@ class _BodyStream:
         self._call = call
         self.failure: Exception | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes | bytearray]:
         """Raises when the source ends early: a server that waits for the rest would hold the call until its timeout."""
         body = self._call.body
         missing = self._call.body_bytes
