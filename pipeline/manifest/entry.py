@@ -55,3 +55,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def failed(kind: str, message: str) -> ItemError:
     """A permanent failure of this room."""
     return ItemError(Failure(stage="manifest", kind=kind, message=message))
+
+
+def shown_path(path: str) -> str:
+    """``path`` with bytes that are not UTF-8, which no key and no line can hold, written as ``\\xNN``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def not_utf8(path: str) -> ItemError:
+    """The failure of a file that can be opened, but not named in a result line."""
+    return failed("unsupported_source", f"{shown_path(path)}: a name is not valid UTF-8; rename it")

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.clock import Clock
 from pipeline.errors import UsageError
-from pipeline.manifest.entry import SHOWN_PATHS, Entry, MediaRef, failed
+from pipeline.manifest.entry import SHOWN_PATHS, Entry, MediaRef, failed, not_utf8, shown_path
 from pipeline.manifest.globs import matches, natural_key
 from pipeline.media.identify import type_at
 from pipeline.media.sniff import MEDIA_SUFFIXES
@@ -64,8 +64,8 @@ class FolderSource:
             try:
                 files, below = self._list(folder)
             except OSError as error:
-                failure = failed("missing_file", f"{printable(folder)}: can't be read ({error.strerror})").failure
-                yield Entry(key=printable(folder), position=position).reject(failure)
+                failure = failed("missing_file", f"{shown_path(folder)}: can't be read ({error.strerror})").failure
+                yield Entry(key=shown_path(folder), position=position).reject(failure)
                 position += 1
                 continue
             prefix = f"{folder}/" if folder else ""
@@ -87,19 +87,19 @@ class FolderSource:
                 yield self._entry(path, position, map(self._ref, sorted(found, key=natural_key)))
 
     def _ref(self, path: str) -> MediaRef:
-        return MediaRef(path=printable(path), location=f"{self._root}/{path}")
+        return MediaRef(path=shown_path(path), location=f"{self._root}/{path}")
 
     def _entry(self, path: str, position: int, media: Iterable[MediaRef]) -> Entry | Rejected:
-        shown = printable(path)
+        shown = shown_path(path)
         entry = Entry(key=shown, position=position, path=shown, media=tuple(media))
         start = len(self._root) + 1
         if shown == path and all(ref.location[start:] == ref.path for ref in entry.media):
             return entry
-        return entry.reject(failed("unsupported_source", f"{shown}: a name is not valid UTF-8; rename it").failure)
+        return entry.reject(not_utf8(path).failure)
 
     def _too_many(self, path: str, position: int, first: Sequence[str], count: int) -> Rejected:
         shown = tuple(map(self._ref, first[:SHOWN_PATHS]))
-        entry = Entry(key=printable(path), position=position, media=shown)
+        entry = Entry(key=shown_path(path), position=position, media=shown)
         return entry.reject(failed("too_many_images", f"{count:,} media in one item").failure)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
@@ -162,18 +162,13 @@ class FolderSource:
 
     def _skip(self, suffix: str) -> None:
         known = suffix in self.skipped or len(self.skipped) < _COUNTED_SUFFIXES
-        self.skipped[printable(suffix) if known else _OTHER_SUFFIXES] += 1
+        self.skipped[shown_path(suffix) if known else _OTHER_SUFFIXES] += 1
 
 
 def _popped(stack: list[str]) -> Iterator[str]:
     """What is taken is let go of."""
     while stack:
         yield stack.pop()
-
-
-def printable(path: str) -> str:
-    """``path`` with bytes that are not UTF-8 written as ``\\xNN``."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _suffix(path: str) -> str:

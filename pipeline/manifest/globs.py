@@ -74,8 +74,9 @@ def expand(folder: str, pattern: Sequence[str]) -> Iterator[str]:
     Hidden names match only a component that starts with a dot. Folders that are symlinks are not entered.
     """
     fixed = next((at for at, part in enumerate(pattern) if part == "**"), len(pattern))
-
-    def below(relative: tuple[str, ...]) -> Iterator[str]:
+    folders: list[tuple[str, ...]] = [()]
+    while folders:
+        relative = folders.pop()
         part = pattern[len(relative)] if len(relative) < fixed else "**"
         for name, is_folder in _entries("/".join((folder, *relative))):
             if name.startswith(".") and not part.startswith("."):
@@ -85,9 +86,7 @@ def expand(folder: str, pattern: Sequence[str]) -> Iterator[str]:
                 if _match(path, pattern):
                     yield "/".join(path)
             elif part == "**" or (len(path) < len(pattern) and _component(part).match(name)):
-                yield from below(path)
-
-    return below(())
+                folders.append(path)
 
 
 def _entries(folder: str) -> list[tuple[str, bool]]:

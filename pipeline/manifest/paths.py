@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from pipeline.manifest.entry import failed
+from pipeline.manifest.entry import failed, not_utf8, shown_path
 from pipeline.manifest.globs import expand, is_pattern, natural_path_key
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -41,7 +41,8 @@ class Confinement:
     def resolve(self, path: str) -> list[tuple[str, str]]:
         """(path as shown, location to open) of each file that ``path`` names, a pattern's in natural order.
 
-        Raises ``ItemError`` of kind unsupported_source, outside_root, missing_file, too_many_images or bad_row.
+        Raises ``ItemError`` of kind unsupported_source, outside_root, missing_file, not_a_file, too_many_images or
+        bad_row.
         """
         if len(path) > PATH_CHARACTERS:  # no system opens one, and resolving it would take for ever
             raise failed("missing_file", f"a media path has {len(path):,} characters: {path[:80]}…")
@@ -49,9 +50,12 @@ class Confinement:
             raise failed("unsupported_source", f"{url[1].lower()}:// sources are not supported yet: {path}")
         if not path or "\0" in path:
             raise failed("bad_row", "a media path is empty or holds a NUL character")
-        if is_pattern(path) and not os.path.lexists(self._absolute(path)):
-            return [(shown, self._location(shown)) for shown in self._pattern(path)]
-        return [(path, self._location(path))]
+        try:
+            if is_pattern(path) and not os.path.lexists(self._absolute(path)):
+                return [(shown, self._location(shown)) for shown in self._pattern(path)]
+            return [(path, self._location(path))]
+        except RecursionError:  # realpath calls itself for each
+            raise failed("not_a_file", f"{path}: leads over too many symbolic links") from None
 
     def _locate(self, path: str) -> str:
         folder, name = os.path.split(path)
@@ -90,4 +94,7 @@ class Confinement:
             raise failed("missing_file", f"{pattern}: no file matches")
         if len(found) > self._most_files:
             raise failed("too_many_images", f"{pattern}: matches more than {self._most_files:,} files")
+        for path in found:
+            if shown_path(path) != path:
+                raise not_utf8(prefix + path)
         return tuple(prefix + path for path in sorted(found, key=natural_path_key))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ItemError
+from pipeline.manifest import globs
 from pipeline.manifest.globs import matches, natural_key, natural_path_key
 from pipeline.manifest.paths import Confinement
 
@@ -187,3 +188,36 @@ def test_natural_order_is_total(names: set[str]) -> None:
 def test_natural_order_of_numbers(one: int, other: int) -> None:
     """Two numbers sort by their value."""
     assert (natural_key(f"a{one}") < natural_key(f"a{other}")) is (one < other)
+
+
+def test_a_name_that_is_not_utf8_fails_its_pattern(tree: Path) -> None:
+    """No result line and no key can hold it; the row says so, and the run goes on."""
+    (tree / os.fsdecode(b"s/img_\xff.jpg")).write_bytes(b"x")
+    confinement = Confinement(tree, (), most_files=100)
+    with pytest.raises(ItemError, match=r"s/img_\\xff\.jpg: a name is not valid UTF-8") as caught:
+        confinement.resolve("s/*.jpg")
+    assert caught.value.failure.kind == "unsupported_source"
+    assert confinement.resolve("s/img_1*.jpg")
+
+
+def test_a_chain_of_very_many_symlinks_is_no_bug(tree: Path) -> None:
+    """Python follows each by calling itself."""
+    target = "a.jpg"
+    for number in range(1500):
+        (tree / f"link_{number}.jpg").symlink_to(target)
+        target = f"link_{number}.jpg"
+    confinement = Confinement(tree, (), most_files=100)
+    assert kind_of(confinement, target) == "not_a_file"
+    assert kind_of(confinement, f"{target}/a.jpg") == "not_a_file"
+    assert confinement.resolve("link_1.jpg") == [("link_1.jpg", str(tree / "a.jpg"))]
+
+
+def test_a_pattern_goes_as_deep_as_folders_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree deeper than Python may call itself is walked."""
+
+    def entries(folder: str) -> list[tuple[str, bool]]:
+        return [("d", True)] if folder.count("/d") < 1200 else [("a.jpg", False)]
+
+    monkeypatch.setattr(globs, "_entries", entries)
+    [(shown, _)] = Confinement(tmp_path, (), most_files=100).resolve("**/*.jpg")
+    assert shown == "d/" * 1200 + "a.jpg"
