@@ -5,6 +5,8 @@ are asked, at growing intervals; the others wait for what the scouts find out, a
 be done.
 """
 
+import math
+
 import msgspec
 
 SCOUTS = 2
@@ -14,6 +16,8 @@ FIRST_INTERVAL_SECONDS = 0.5
 AGE_SHARE = 0.25
 """A file is asked about again after this share of its age: it is found at most a quarter late."""
 MAX_INTERVAL_SECONDS = 15.0
+SILENCE_SECONDS = 15.0
+"""A scout whose answer takes longer is one no more: it finds nothing out."""
 SHRINK = 0.95
 """A file that was ACTIVE when first asked lets the next be asked a little earlier."""
 
@@ -23,6 +27,8 @@ class _Waiting(msgspec.Struct, kw_only=True):
     since: float
     due_at: float
     asked: int = 0
+    out_since: float | None = None
+    """When the call about it went out that has no answer yet."""
 
 
 class Schedule:
@@ -46,12 +52,17 @@ class Schedule:
 
     def due(self, now: float) -> list[str]:
         """The files to ask about now, longest overdue first."""
-        due = [name for name in self._eligible() if self._waiting[name].due_at <= now]
+        due = [name for name in self._eligible(now) if self._waiting[name].due_at <= now]
         return sorted(due, key=lambda name: self._waiting[name].due_at)
 
-    def next_due_at(self) -> float | None:
-        """When ``due`` will next have something, None if nothing is waited for."""
-        return min((self._waiting[name].due_at for name in self._eligible()), default=None)
+    def next_due_at(self, now: float) -> float:
+        """When ``due`` will next have something; infinity while nothing is to be asked about."""
+        return min((self._waiting[name].due_at for name in self._eligible(now)), default=math.inf)
+
+    def asking(self, name: str, now: float) -> None:
+        """A call about the file goes out: it is not due again before its answer."""
+        waiting = self._waiting[name]
+        waiting.due_at, waiting.out_since = math.inf, now
 
     def still_processing(self, name: str, now: float) -> None:
         """The file was asked about and is not ACTIVE yet."""
@@ -59,6 +70,7 @@ class Schedule:
         if waiting is None:
             return
         waiting.asked += 1
+        waiting.out_since = None
         interval = min(MAX_INTERVAL_SECONDS, max(FIRST_INTERVAL_SECONDS, AGE_SHARE * (now - waiting.since)))
         waiting.due_at = now + interval
 
@@ -74,19 +86,21 @@ class Schedule:
         self._expected_seconds[waiting.mime_type] = took
         if not known:
             for other in self._waiting.values():
-                if other.mime_type == waiting.mime_type and other.asked == 0:
+                if other.mime_type == waiting.mime_type and other.asked == 0 and other.out_since is None:
                     other.due_at = other.since + took
 
     def drop(self, name: str) -> None:
         """Nobody waits for the file any more."""
         self._waiting.pop(name, None)
 
-    def _eligible(self) -> list[str]:
+    def _eligible(self, now: float) -> list[str]:
         """Every file of a known type, and the scouts of unknown ones (dicts keep the order of arrival)."""
         eligible = []
         scouts: dict[str, int] = {}
         for name, waiting in self._waiting.items():
             if waiting.mime_type not in self._expected_seconds:
+                if waiting.out_since is not None and now - waiting.out_since > SILENCE_SECONDS:
+                    continue
                 scouts[waiting.mime_type] = scouts.get(waiting.mime_type, 0) + 1
                 if scouts[waiting.mime_type] > SCOUTS:
                     continue

@@ -10,7 +10,8 @@ from pipeline.errors import Again, Failure, ItemError, PipelineError, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.records import Content, FileState, Ready, RemoteFile, Uploaded
 
-POLLS_AT_ONCE = 8
+LOOK_SECONDS = 5.0
+"""How often is looked whether a scout has fallen silent, while nothing else happens."""
 GRPC_INTERNAL = 13
 """``google.rpc.Code`` of a failure that is the service's own: worth one fresh upload."""
 
@@ -72,19 +73,17 @@ class ActivationRoom:
         return len(self._waits)
 
     async def run(self) -> None:
-        """Ask about files as they fall due, until ``close``."""
-        while not self._closed:
-            now = anyio.current_time()
-            due = self._schedule.due(now)[:POLLS_AT_ONCE]
-            if due:
-                async with anyio.create_task_group() as polls:
-                    for name in due:
-                        polls.start_soon(self._ask, name)
-                continue
-            self._changed = anyio.Event()
-            next_due_at = self._schedule.next_due_at()
-            with anyio.move_on_at(next_due_at) if next_due_at is not None else anyio.CancelScope():
-                await self._changed.wait()
+        """Ask about files as they fall due, until ``close``. A call without an answer holds up no other."""
+        async with anyio.create_task_group() as polls:
+            while not self._closed:
+                now = anyio.current_time()
+                for name in self._schedule.due(now):
+                    self._schedule.asking(name, now)
+                    polls.start_soon(self._ask, name)
+                self._changed = anyio.Event()
+                with anyio.move_on_at(min(self._schedule.next_due_at(now), now + LOOK_SECONDS)):
+                    await self._changed.wait()
+            polls.cancel_scope.cancel()
 
     def close(self) -> None:
         """No more items will come, and none waits."""
@@ -106,11 +105,19 @@ class ActivationRoom:
             self._forget(name)
 
     async def _ask(self, name: str) -> None:
+        """Ask about one file; where that takes for ever, the calls about it have a deadline of their own."""
         try:
-            file = await self._files.get(name)
+            with anyio.move_on_after(self._deadline_seconds):
+                file = await self._files.get(name)
+                await self._heard(name, file)
+                return
+            raise unanswered(name, self._deadline_seconds)
         except PipelineError as error:
             self._end(name, error=error)
-            return
+        finally:
+            self._changed.set()
+
+    async def _heard(self, name: str, file: RemoteFile) -> None:
         now = anyio.current_time()
         wait = self._waits.get(name)
         if wait is None:
@@ -121,10 +128,10 @@ class ActivationRoom:
             self._end(name, file=file)
         elif file.state is FileState.FAILED:
             await self._storage.discard(file)
-            self._end(name, error=failed(file))
+            raise failed(file)
         elif self._schedule.age_seconds(name, now) >= self._deadline_seconds:
             await self._storage.discard(file)
-            self._end(name, error=stuck(file, self._deadline_seconds))
+            raise stuck(file, self._deadline_seconds)
         else:
             self._schedule.still_processing(name, now)
 
@@ -158,6 +165,12 @@ def failed(file: RemoteFile) -> ItemError | TryAgain:
         again = msgspec.structs.replace(failure, retryable=True)
         return TryAgain(Again.STUCK, again, file_names=(file.name,))
     return ItemError(failure)
+
+
+def unanswered(name: str, deadline_seconds: float) -> ItemError:
+    """What it means that nothing is told of a file for so long: the next run asks again."""
+    message = f"the service did not tell the state of {name} for {deadline_seconds:g} s"
+    return ItemError(Failure(stage="activation", kind="unavailable", message=message, retryable=True))
 
 
 def stuck(file: RemoteFile, deadline_seconds: float) -> TryAgain:

@@ -40,6 +40,7 @@ CASES = {
     "session_dead": Case({"kind": "404_empty", "route": "upload_chunk", "first": 1}, 1),
     "name_taken": Case({"kind": "409_exists", "route": "upload_start", "attempt": 1}, 1),
     "poll_500": Case({"kind": "500", "route": "file_get", "attempt": [1, 2]}, 1),
+    "poll_500s": Case({"kind": "500", "route": "file_get"}, 1, "unavailable"),
     "well": Case({"kind": "503", "match": "nobody"}, 1),
 }
 

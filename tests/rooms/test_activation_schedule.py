@@ -1,6 +1,8 @@
 """Which PROCESSING file is asked about when."""
 
-from pipeline.activation.schedule import Schedule
+import math
+
+from pipeline.activation.schedule import SCOUTS, SILENCE_SECONDS, Schedule
 
 
 def simulate(
@@ -11,9 +13,7 @@ def simulate(
     for name in processing_seconds:
         schedule.add(name, mime_type=mime_type, now=now)
     while len(schedule):
-        due_at = schedule.next_due_at()
-        assert due_at is not None
-        now = max(now, due_at)
+        now = max(now, schedule.next_due_at(now))
         for name in schedule.due(now):
             calls += 1
             if now >= processing_seconds[name]:
@@ -62,4 +62,30 @@ def test_intervals_grow_with_age_and_are_bounded() -> None:
     schedule = Schedule()
     schedule.add("files/v", mime_type="video/mp4", now=0.0)
     schedule.still_processing("files/v", 800.0)
-    assert schedule.next_due_at() == 815.0
+    assert schedule.next_due_at(800.0) == 815.0
+
+
+def test_a_file_is_not_asked_about_twice_at_once() -> None:
+    """Neither because time goes by, nor because the time of its type becomes known."""
+    schedule = Schedule()
+    for n in range(2):
+        schedule.add(f"files/{n}", mime_type="video/mp4", now=0.0)
+    assert schedule.due(0.5) == ["files/0", "files/1"]
+    for n in range(2):
+        schedule.asking(f"files/{n}", 0.5)
+    schedule.active("files/0", 0.6)
+    assert not schedule.due(600.0)
+    assert math.isinf(schedule.next_due_at(600.0))
+    schedule.still_processing("files/1", 600.0)
+    assert schedule.due(700.0) == ["files/1"]
+
+
+def test_a_silent_scout_is_one_no_more() -> None:
+    """Another of its type is asked about then."""
+    schedule = Schedule()
+    for n in range(SCOUTS + 1):
+        schedule.add(f"files/{n}", mime_type="video/mp4", now=0.0)
+    for name in schedule.due(1.0):
+        schedule.asking(name, 1.0)
+    assert not schedule.due(1.0 + SILENCE_SECONDS)
+    assert schedule.due(1.5 + SILENCE_SECONDS) == [f"files/{SCOUTS}"]
