@@ -11,7 +11,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 WORDS = {
-    *("errors", "limits", "records", "events", "clock", "spec", "drain", "group_commit", "streams", "own_thread"),
+    *(
+        "errors",
+        "limits",
+        "records",
+        "events",
+        "clock",
+        "spec",
+        "drain",
+        "group_commit",
+        "streams",
+        "lanes",
+        "own_thread",
+    ),
     *("plain_text", "redaction", "standard_streams", "nesting", "json_schema", "whole", "moment"),
 }
 CONTRACTS = {"gemini.api", "ledger.api"}

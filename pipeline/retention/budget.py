@@ -30,13 +30,13 @@ class Granted(msgspec.Struct, frozen=True):
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
-    """Delete these files, tell ``dropped``, and ask again."""
+    """Withdraw and delete these files, tell ``dropped``, and ask again."""
 
     victims: tuple[RemoteFile, ...]
 
 
 class LookBack(msgspec.Struct, frozen=True):
-    """Delete files out of mind, oldest use first, tell ``dropped_out_of_mind``, and ask again."""
+    """Recall files out of mind, oldest use first, do with them as with ``MakeRoom``'s, and ask again."""
 
     size_bytes: int
 
@@ -63,6 +63,7 @@ class StorageBudget:
         self._holdings: dict[Content, Holding] = {}
         self._idle: OrderedDict[Content, datetime] = OrderedDict()  # when it was used last, oldest first
         self._contents: dict[str, Content] = {}  # by the name of the file
+        self._leaving: dict[str, int] = {}  # bytes of files that are being deleted, by name
         self._used_bytes = 0
         self._stored_bytes = 0
         self._out_of_mind = 0
@@ -152,26 +153,36 @@ class StorageBudget:
 
     def recalled(self, content: Content, file: RemoteFile, now: datetime) -> None:
         """``file``, which was put out of mind, is the one of ``content``, about to be needed."""
-        if content not in self._holdings:
+        if content not in self._holdings and file.name not in self._leaving:
             self._holdings[content] = Holding(content=content, size_bytes=file.size_bytes, file=file)
             self._contents[file.name] = content
             self._lay_idle(content, now)
             self._out_of_mind = max(0, self._out_of_mind - 1)
 
-    def dropped_out_of_mind(self, size_bytes: int) -> None:
-        """A file that was put out of mind is gone."""
-        self._out_of_mind = max(0, self._out_of_mind - 1)
-        self._used_bytes -= size_bytes
-        self._stored_bytes -= size_bytes
-
     def nothing_out_of_mind(self) -> None:
         """No other files are there than those that are kept in mind."""
         self._out_of_mind = 0
-        self._used_bytes = sum(holding.size_bytes for holding in self._holdings.values())
-        self._stored_bytes = sum(holding.size_bytes for holding in self._holdings.values() if holding.file)
+        leaving_bytes = sum(self._leaving.values())
+        self._used_bytes = leaving_bytes + sum(holding.size_bytes for holding in self._holdings.values())
+        self._stored_bytes = leaving_bytes + sum(h.size_bytes for h in self._holdings.values() if h.file)
+
+    def withdraw(self, file: RemoteFile) -> bool:
+        """Let nobody need ``file`` from now on, for it is about to be deleted; it counts until ``dropped``.
+
+        Returns whether it may be: not while an item needs it, and not a second time.
+        """
+        content = self._contents.get(file.name)
+        if content is None or self._holdings[content].needed_by:
+            return False
+        self._leaving[file.name] = self._holdings.pop(content).size_bytes
+        del self._contents[file.name], self._idle[content]
+        return True
 
     def dropped(self, name: str) -> None:
         """The file ``name`` is gone. Whoever still needs its content keeps the reservation and uploads it again."""
+        leaving_bytes = self._leaving.pop(name, 0)
+        self._used_bytes -= leaving_bytes
+        self._stored_bytes -= leaving_bytes
         content = self._contents.pop(name, None)
         if content is None:
             return
@@ -189,7 +200,7 @@ class StorageBudget:
         Returns whether we hold anything; call after the refused item has released its contents.
         """
         self.capacity_bytes = min(self.capacity_bytes, self.stored_bytes)
-        return bool(self._holdings or self._out_of_mind)
+        return bool(self._holdings or self._out_of_mind or self._leaving)
 
     def probe(self, needed_bytes: int) -> None:
         """Others may have freed some: let ``needed_bytes`` more be tried, up to the published limit."""

@@ -1,7 +1,8 @@
 """Keeps the project's file storage: pins what items need, frees what nobody needs, remembers it in the ledger."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
+from itertools import chain
 
 import anyio
 
@@ -9,10 +10,12 @@ from pipeline.clock import Clock
 from pipeline.errors import Draining, ItemError, StopEarly, StopRun
 from pipeline.events import FileDeleted, GateClosed, Observer
 from pipeline.gemini.api import FilesApi
+from pipeline.lanes import side_by_side
 from pipeline.ledger.api import Ledger, Upload
 from pipeline.records import Content, FileState, Outcome, Placed, RemoteFile
 from pipeline.retention.budget import Decision, Granted, LookBack, MakeRoom, StorageBudget
 
+DELETIONS_AT_ONCE = 8
 FORGOTTEN_AT_ONCE = 1000
 
 PROBE_SECONDS = 60.0
@@ -43,7 +46,8 @@ class Retention:
         self._turn = anyio.Lock()  # claims that need space are served in order, so that a large one can't starve
         self._released = anyio.Event()
         self._idle: list[RemoteFile] = []
-        self._more_idle = anyio.Event()
+        self._useless: list[RemoteFile] = []
+        self._more_to_free = anyio.Event()
         self._closed = False
 
     async def open(self) -> None:
@@ -118,15 +122,15 @@ class Retention:
     async def discard(self, file: RemoteFile) -> None:
         """``file`` is there and useless: it is deleted soon, and counted on no more."""
         await self.lost([file.name])
-        self._idle.append(file)
-        self._more_idle.set()
+        self._useless.append(file)
+        self._more_to_free.set()
 
     def release(self, contents: Iterable[Content]) -> None:
         """One item needs ``contents`` no more."""
         idle = self._budget.release(contents, self._clock.now())
         if not self._keep and idle:
             self._idle.extend(idle)
-            self._more_idle.set()
+            self._more_to_free.set()
         self._wake()
 
     def committed(self, outcome: Outcome) -> None:
@@ -137,21 +141,20 @@ class Retention:
     async def run(self) -> None:
         """Delete what is useless, and what falls idle where the configuration says so, until ``close``."""
         while True:
-            idle, self._idle = self._idle, []
-            for file in idle:
-                with suppress(Draining, StopRun):  # the drain has begun, and calls that are out may end
-                    await self._delete(file)
-            if self._idle:
+            idle, useless = self._idle, self._useless
+            self._idle, self._useless = [], []
+            await side_by_side(self._free, chain(useless, self._withdrawn(idle)), lanes=DELETIONS_AT_ONCE)
+            if self._idle or self._useless:
                 continue
             if self._closed:
                 return
-            self._more_idle = anyio.Event()
-            await self._more_idle.wait()
+            self._more_to_free = anyio.Event()
+            await self._more_to_free.wait()
 
     def close(self) -> None:
         """No more items will be released."""
         self._closed = True
-        self._more_idle.set()
+        self._more_to_free.set()
 
     async def _wait_for_space(self, needs: Mapping[Content, int]) -> None:
         waited = False
@@ -161,8 +164,7 @@ class Retention:
             if isinstance(decision, Granted):
                 return
             if isinstance(decision, MakeRoom):
-                for victim in decision.victims:
-                    await self._delete(victim)
+                await side_by_side(self._delete, self._withdrawn(decision.victims), lanes=DELETIONS_AT_ONCE)
                 continue
             if isinstance(decision, LookBack):
                 await self._delete_out_of_mind(decision.size_bytes)
@@ -191,19 +193,32 @@ class Retention:
 
     async def _delete_out_of_mind(self, size_bytes: int) -> None:
         """Free so many bytes of files that the ledger alone remembers, or find that there are none."""
+        victims: list[RemoteFile] = []
         freed_bytes = 0
         async with aclosing(self._ledger.uploads()) as uploads:
             async for upload in uploads:
                 if freed_bytes >= size_bytes:
-                    return
-                if not self._budget.holds(_content(upload)):
-                    await self._delete(upload.file)
-                    self._budget.dropped_out_of_mind(upload.file.size_bytes)
+                    break
+                if self._budget.holds(_content(upload)):
+                    continue
+                self._budget.recalled(_content(upload), upload.file, upload.last_used_at)
+                if self._budget.withdraw(upload.file):
+                    victims.append(upload.file)
                     freed_bytes += upload.file.size_bytes
-        self._budget.nothing_out_of_mind()
+            else:
+                self._budget.nothing_out_of_mind()
+        await side_by_side(self._delete, victims, lanes=DELETIONS_AT_ONCE)
 
     def _is_usable(self, file: RemoteFile) -> bool:
         return file.usable_at(self._clock.now(), 0) and file.state is not FileState.FAILED
+
+    def _withdrawn(self, files: Iterable[RemoteFile]) -> Iterator[RemoteFile]:
+        """Those of ``files`` that nobody has come to need when their turn comes."""
+        return (file for file in files if self._budget.withdraw(file))
+
+    async def _free(self, file: RemoteFile) -> None:
+        with suppress(Draining, StopRun):  # the drain has begun, and calls that are out may end
+            await self._delete(file)
 
     async def _delete(self, file: RemoteFile) -> None:
         try:

@@ -11,6 +11,7 @@ from pipeline.clock import Clock
 from pipeline.errors import StorageFull
 from pipeline.events import BytesUploaded, Observer
 from pipeline.gemini.api import FilesApi
+from pipeline.lanes import side_by_side
 from pipeline.limits import Limits
 from pipeline.records import Content, Item, Media, Placed, RemoteFile, Uploaded
 from pipeline.spec import UploadSpec
@@ -133,22 +134,11 @@ class UploadRoom:
             [(content, media)] = needs.items()
             return {content: await self._obtain(content, media, alone=True)}
         found: dict[Content, RemoteFile] = {}
-        errors: list[Exception] = []
-        left = iter(needs.items())
 
-        async def lane() -> None:
-            for content, media in left:
-                try:
-                    found[content] = await self._obtain(content, media)
-                except Exception as error:  # noqa: BLE001 - the first one is raised below, for the item as a whole
-                    errors.append(error)
-                    lanes.cancel_scope.cancel()
+        async def obtain(need: tuple[Content, Media]) -> None:
+            found[need[0]] = await self._obtain(*need)
 
-        async with anyio.create_task_group() as lanes:
-            for _ in range(min(len(needs), self._spec.uploads)):
-                lanes.start_soon(lane)
-        if errors:
-            raise errors[0]
+        await side_by_side(obtain, needs.items(), lanes=min(len(needs), self._spec.uploads))
         return found
 
     async def _obtain(self, content: Content, media: Media, *, alone: bool = False) -> RemoteFile:

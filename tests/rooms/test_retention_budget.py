@@ -133,7 +133,10 @@ def test_files_out_of_mind_make_room_first() -> None:
     budget = crowded(PUT_AT_ONCE + 1, most_idle=1)
     budget.put_out_of_mind()
     assert budget.claim({A: 2}) == LookBack(2)
-    budget.dropped_out_of_mind(1)
+    oldest = remote("files/0", size_bytes=1)
+    budget.recalled(Content(f"{0:064x}", "image/jpeg"), oldest, NOW)
+    assert budget.withdraw(oldest)
+    budget.dropped("files/0")
     assert budget.claim({A: 2}) == LookBack(1)
     budget.nothing_out_of_mind()
     assert budget.used_bytes == budget.stored_bytes == 1
