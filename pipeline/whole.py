@@ -44,7 +44,10 @@ def check_length(fd: int, expected: int) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Give the file this content, durably; a reader finds the old one or the new one. Raises ``OSError``."""
+    """Give the file this content: a reader finds the old one or the new one, also after a power cut.
+
+    Raises ``OSError``.
+    """
     temporary = path.with_suffix(".tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _PRIVATE_FILE)

@@ -1,5 +1,6 @@
 """Lets items through whose files are ACTIVE; one poller asks about the files of the others."""
 
+from datetime import datetime
 from typing import Protocol
 
 import anyio
@@ -31,8 +32,9 @@ class Storage(Protocol):
 class _Wait:
     """One PROCESSING file and the items that wait for it."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, expires_at: datetime | None) -> None:
         self.content = content
+        self.expires_at = expires_at
         self.waiters = 0
         self.ended = anyio.Event()
         self.file: RemoteFile | None = None
@@ -93,7 +95,7 @@ class ActivationRoom:
     def _join(self, content: Content, file: RemoteFile) -> _Wait:
         wait = self._waits.get(file.name)
         if wait is None:
-            wait = self._waits[file.name] = _Wait(content)
+            wait = self._waits[file.name] = _Wait(content, file.expires_at)
             self._schedule.add(file.name, mime_type=file.mime_type, now=anyio.current_time())
             self._changed.set()
         wait.waiters += 1
@@ -124,6 +126,8 @@ class ActivationRoom:
             return
         if file.state is FileState.ACTIVE:
             self._schedule.active(name, now)
+            if file.expires_at is None:
+                file = msgspec.structs.replace(file, expires_at=wait.expires_at)
             await self._storage.stored(wait.content, file)
             self._end(name, file=file)
         elif file.state is FileState.FAILED:

@@ -50,7 +50,6 @@ class RowFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KNOWN: Final = frozenset(RowFields.__struct_fields__)
-_MEDIUM_FIELDS: Final = frozenset(MediaField.__struct_fields__)
 
 
 class RowReader:

@@ -1,10 +1,12 @@
 """Brings the bytes of items to where they need to be: inline, reused, joined to an upload on its way, or uploaded."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from pipeline.clock import Clock
@@ -184,8 +186,13 @@ class UploadRoom:
 
         try:
             async with self._lanes:
-                flight.file = await self._files.upload(media, progress=progress)
-            await self._storage.stored(content, flight.file)
+                begun_at = self._clock.now()
+                file = await self._files.upload(media, progress=progress)
+            if file.expires_at is None:
+                expires_at = begun_at + timedelta(seconds=self._limits.file_life_seconds)
+                file = msgspec.structs.replace(file, expires_at=expires_at)
+            await self._storage.stored(content, file)
+            flight.file = file
         except Exception as error:  # noqa: BLE001 - it is raised in every item that waits
             flight.error = error
         if self._flights.get(content) is flight:

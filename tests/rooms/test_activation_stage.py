@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import anyio
+import msgspec
 import pytest
 
 from pipeline.activation.schedule import SCOUTS
@@ -23,7 +24,8 @@ class Service:
     async def get(self, name: str) -> RemoteFile:
         if name.startswith("files/bad"):
             await anyio.sleep_forever()
-        return remote(name, mime_type="video/mp4")
+        end = None if name == "files/endless" else NOW
+        return msgspec.structs.replace(remote(name, mime_type="video/mp4"), expires_at=end)
 
 
 class Storage:
@@ -94,3 +96,14 @@ async def test_a_ledger_that_fails_reaches_the_item() -> None:
     async with room(deadline_seconds=900, full=True) as activation:
         with pytest.raises(StopForHuman):
             await activation.handle(waiting("a"))
+
+
+async def test_a_file_keeps_its_end_where_none_is_told() -> None:
+    """What was known of it when it was uploaded holds until the service says otherwise."""
+    async with room(deadline_seconds=900) as activation:
+        [told] = (await activation.handle(waiting("a"))).parts
+        given = waiting("endless")
+        [untold] = (await activation.handle(given)).parts
+    ends = [part.file.expires_at for part in (told, untold, *given.parts) if part.file]
+    assert ends[0] == NOW
+    assert ends[1] == ends[2] != NOW
