@@ -57,8 +57,13 @@ class Ahead(Generic[Found]):
                 self._check_cancelled()
         return None
 
+    def abandon(self) -> None:
+        """What was begun and not taken will not be; others may be begun."""
+        if self._coming:
+            self.close()
+
     def close(self) -> None:
-        """Abandon what was begun; may be used again."""
+        """As ``abandon``, and end the threads; may be used again."""
         self._coming.clear()
         self._abandoned.set()
         if self._threads is not None:

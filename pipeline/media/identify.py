@@ -176,9 +176,11 @@ class Identifier:
     def expect(self, files: Sequence[tuple[str, str]]) -> None:
         """Look up together what earlier runs know of files that are about to be identified, in this order.
 
-        Each is a location and its name in messages. Large ones that are not known are read ahead of their turn.
+        Each is a location and its name in messages. Large ones that are not known are read ahead of their turn. What
+        was expected before and has not been asked for is behind us: it belongs to items that failed.
         """
-        self._expected.extend(files)
+        self._ahead.abandon()
+        self._expected = deque(files)
         unknown = list({location for location, _ in files if location not in self._cache})
         if unknown:
             for location, (identity, mime_type, sha256) in self._identities.known(unknown).items():

@@ -15,7 +15,7 @@ from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import ItemError
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.media import identify as module
-from pipeline.media.ahead import Ahead
+from pipeline.media.ahead import FILES_AHEAD, Ahead
 from pipeline.media.identify import LARGE_BYTES, Identifier, identify
 from pipeline.records import FileIdentity
 
@@ -219,6 +219,26 @@ def test_large_files_are_read_ahead_side_by_side(tmp_path: Path) -> None:
     assert began == [], "they were all read ahead, none in this thread"
     assert identifier.identify(str(files[11]), "11.png").sha256 == hashlib.sha256(files[11].read_bytes()).hexdigest()
     assert began, "after close each is read when asked for"
+
+
+def test_what_was_read_ahead_for_a_failed_item_takes_no_place_for_ever(tmp_path: Path) -> None:
+    """An item ends with its first bad medium, and nobody asks for those behind it; others are read ahead all the same."""
+    files = [tmp_path / f"{n}.png" for n in range(2 * FILES_AHEAD)]
+    for path in files:
+        path.write_bytes(PNG + b"x" * LARGE_BYTES)
+    began: list[str] = []
+    identifier = Identifier(
+        MemoryLedger(), SystemClock(), max_bytes=2**31, check_cancelled=lambda: began.append("in this thread")
+    )
+    identifier.expect([(str(path), path.name) for path in (tmp_path / "missing.png", *files[:FILES_AHEAD])])
+    with pytest.raises(ItemError, match=r"missing\.png"):
+        identifier.identify(str(tmp_path / "missing.png"), "missing.png")
+    later = files[FILES_AHEAD:]
+    identifier.expect([(str(path), path.name) for path in later])
+    for path in later:
+        identifier.identify(str(path), path.name)
+    identifier.close()
+    assert began == []
 
 
 def test_waiting_for_a_file_read_ahead_can_be_cancelled(tmp_path: Path) -> None:
