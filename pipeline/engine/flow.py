@@ -34,6 +34,9 @@ ITEMS_WAITING_FOR_ACTIVE = 512
 ITEMS_WAITING_FOR_UPLOAD = 512
 """Items that may wait for an upload at once while those that need none go past them."""
 
+MEDIA_WAITING_FOR_UPLOAD = 16_384
+"""Media of these items, and of one more: a series of thousands takes as much memory as thousands of items."""
+
 ITEMS_PER_UPLOAD_LANE = 2
 """Items in the upload room for each file that travels: one travels while another claims its space."""
 
@@ -153,12 +156,18 @@ class Flow:
                 intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, Putting(ready.clone()))
 
             crew = Crew(hire, ITEMS_WAITING_FOR_ACTIVE)
+            series = MediaBound(MEDIA_WAITING_FOR_UPLOAD)
+
+            def handle_travelling(item: Item) -> Awaitable[Uploaded]:
+                series.left(item)
+                return upload.handle(item)
+
             async with uploading, passing, uploaded:
-                for lane in (uploading, passing):
+                for lane, handle in ((uploading, handle_travelling), (passing, upload.handle)):
                     for _ in range(self._upload_workers):
                         fork = PastActivation(Putting(ready.clone()), Hiring(uploaded.clone(), crew))
-                        intake.start_soon(worker, lane.clone(), upload.handle, fork)
-            async with PastUploading(upload.must_wait, Putting(travelling), Putting(there)) as items:
+                        intake.start_soon(worker, lane.clone(), handle, fork)
+            async with PastUploading(upload.must_wait, series, Putting(travelling), Putting(there)) as items:
                 await self._fed(feed, items, outcomes)
 
     async def _fed(self, feed: Feed, items: Sink[Item], outcomes: Sink[Outcome]) -> None:
@@ -196,6 +205,26 @@ class Hiring(Putting[Uploaded]):
         await super().send(item)
 
 
+class MediaBound:
+    """Bounds the media of the items in a stream, which itself counts items only."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._freed = anyio.Event()
+
+    async def enter(self, item: Item) -> None:
+        """Wait until there is room for any; what ``item`` has more than that is let in."""
+        while self._free <= 0:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+        self._free -= len(item.media)
+
+    def left(self, item: Item) -> None:
+        """``item`` was taken out of the stream."""
+        self._free += len(item.media)
+        self._freed.set()
+
+
 class Fork:
     """The base of sinks that put each item on one of two ways, and own both."""
 
@@ -216,15 +245,26 @@ class Fork:
 class PastUploading(Fork):
     """Uploads may be down while generation is well: items that need none don't stand in their queue."""
 
-    def __init__(self, must_wait: Callable[[Item], bool], travelling: OwnedSink[Item], there: OwnedSink[Item]) -> None:
+    def __init__(
+        self,
+        must_wait: Callable[[Item], bool],
+        series: MediaBound,
+        travelling: OwnedSink[Item],
+        there: OwnedSink[Item],
+    ) -> None:
         super().__init__(travelling, there)
         self._must_wait = must_wait
+        self._series = series
         self._travelling = travelling
         self._there = there
 
     async def send(self, item: Item) -> None:
         """Wait for room on the item's way."""
-        await (self._travelling if self._must_wait(item) else self._there).send(item)
+        if self._must_wait(item):
+            await self._series.enter(item)
+            await self._travelling.send(item)
+        else:
+            await self._there.send(item)
 
 
 class PastActivation(Fork):

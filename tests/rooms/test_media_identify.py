@@ -222,7 +222,7 @@ def test_large_files_are_read_ahead_side_by_side(tmp_path: Path) -> None:
 
 
 def test_what_was_read_ahead_for_a_failed_item_takes_no_place_for_ever(tmp_path: Path) -> None:
-    """An item ends with its first bad medium, and nobody asks for those behind it; others are read ahead all the same."""
+    """An item ends with its first bad medium, and nobody asks for those behind it; those of others are read ahead."""
     files = [tmp_path / f"{n}.png" for n in range(2 * FILES_AHEAD)]
     for path in files:
         path.write_bytes(PNG + b"x" * LARGE_BYTES)
