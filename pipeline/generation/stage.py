@@ -19,7 +19,7 @@ from pipeline.generation.request import body
 from pipeline.generation.response import ASK_AGAIN, Judgement, judge
 from pipeline.limits import Limits
 from pipeline.media.identify import identity_of, unreadable
-from pipeline.records import FileIdentity, Item, Media, Outcome, Ready, Usage
+from pipeline.records import Answer, FileIdentity, Item, Media, Outcome, Ready, Status, Usage
 
 BASE64_GROWTH = 4 / 3
 TINY_BYTES = 64 * 1024
@@ -93,6 +93,8 @@ class GenerationRoom:
             except (ItemError, TryAgain) as error:
                 error.attempts += attempts - ready.item.attempts_before
                 error.ambiguous = error.ambiguous or ambiguous
+                if asked_again and isinstance(error, ItemError):
+                    return self._failed(ready, error, usage)
                 raise
             attempts += response.attempts
             ambiguous = ambiguous or response.ambiguous
@@ -103,6 +105,7 @@ class GenerationRoom:
             asked_again[judgement.kind] = asked_again.get(judgement.kind, 0) + 1
             final = asked_again[judgement.kind] > ASK_AGAIN.get(judgement.kind, 0)
             if final or self._drain.begun:
+                judgement = judgement if final else _left_to_the_next_run(judgement)
                 return self._outcome(ready, judgement, attempts=attempts, ambiguous=ambiguous, usage=usage)
             self._observer.notify(
                 Retrying(
@@ -126,6 +129,26 @@ class GenerationRoom:
             started_at=ready.started_at,
             finished_at=self._clock.now(),
         )
+
+    def _failed(self, ready: Ready, error: ItemError, usage: Usage) -> Outcome:
+        """The item ends with ``error`` after answers that were of no use, and were paid for."""
+        return Outcome(
+            subject=ready.item,
+            status=Status.FAILED,
+            attempts=ready.item.attempts_before + error.attempts,
+            ambiguous=error.ambiguous,
+            answer=Answer(usage=usage),
+            failure=error.failure,
+            parts=ready.parts,
+            started_at=ready.started_at,
+            finished_at=self._clock.now(),
+        )
+
+
+def _left_to_the_next_run(judgement: Judgement) -> Judgement:
+    """Of an answer after which this run would have asked again, had no drain begun."""
+    assert judgement.failure is not None  # noqa: S101 - a success is final
+    return msgspec.structs.replace(judgement, failure=msgspec.structs.replace(judgement.failure, retryable=True))
 
 
 def expired(ready: Ready) -> TryAgain:
