@@ -111,10 +111,10 @@ class Flow:
             if first is None:
                 return
 
-            async def feed(items: Sink[Item], _: Sink[Outcome], first: Item = first.item) -> None:
+            async def feed(items: Sink[Item], _: Sink[Outcome], first: Item = first) -> None:
                 await items.send(first)
-                async for requeued in left:  # noqa: B023 - the feed ends before the next round begins
-                    await items.send(requeued.item)
+                async for item in left:  # noqa: B023 - the feed ends before the next round begins
+                    await items.send(item)
 
             await self._pass(feed, outcomes)
 

@@ -11,7 +11,7 @@ from pipeline.clock import Clock
 from pipeline.drain import Drain
 from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
 from pipeline.events import ItemState, Observer, Retrying
-from pipeline.ledger.api import Ledger, Requeued
+from pipeline.ledger.api import Ledger
 from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
 from pipeline.streams import OwnedSink, Sink, Taking
 
@@ -87,7 +87,7 @@ class SideDoor:
             return
         attempts = item.attempts_before + error.attempts
         item = msgspec.structs.replace(item, again=(*item.again, error.reason), attempts_before=attempts)
-        await self._ledger.requeue(Requeued(item=item, reason=error.reason, attempts=attempts))
+        await self._ledger.requeue(item)
         self._observer.notify(
             Retrying(
                 route=error.failure.stage,

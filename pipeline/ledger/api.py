@@ -77,14 +77,6 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
 
 
-class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """An item that goes through the graph once more, with what it has used up."""
-
-    item: Item
-    reason: str
-    attempts: int = 0
-
-
 class Offset(msgspec.Struct, frozen=True, kw_only=True):
     """How much of which results.jsonl the ledger has taken in."""
 
@@ -173,11 +165,11 @@ class Ledger(Protocol):
         ...
 
     # passes -----------------------------------------------------------------------------------------------
-    async def requeue(self, requeued: Requeued) -> None:
-        """Keep an item for the next pass of this run."""
+    async def requeue(self, item: Item) -> None:
+        """Keep an item, with what it has used up, for the next pass of this run."""
         ...
 
-    def requeued(self) -> AsyncIterator[Requeued]:
+    def requeued(self) -> AsyncIterator[Item]:
         """Take the items kept for the next pass, in the order they were kept, each once."""
         ...
 

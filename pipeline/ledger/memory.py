@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
-from pipeline.records import Content, FileIdentity
+from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Upload, join_extents
+from pipeline.records import Content, FileIdentity, Item
 
 
 class MemoryLedger:
@@ -20,7 +20,7 @@ class MemoryLedger:
         self._doubtful: set[str] = set()
         self._uploads: dict[str, Upload] = {}
         self._identities: dict[str, tuple[FileIdentity, str, str]] = {}
-        self._requeued: list[Requeued] = []
+        self._requeued: list[Item] = []
         self._learnt: dict[str, tuple[str, datetime]] = {}
 
     def next_run(self) -> None:
@@ -108,13 +108,13 @@ class MemoryLedger:
 
     # passes
 
-    async def requeue(self, requeued: Requeued) -> None:
-        self._requeued.append(requeued)
+    async def requeue(self, item: Item) -> None:
+        self._requeued.append(item)
 
-    async def requeued(self) -> AsyncIterator[Requeued]:
+    async def requeued(self) -> AsyncIterator[Item]:
         taken, self._requeued = self._requeued, []
-        for requeued in taken:
-            yield requeued
+        for item in taken:
+            yield item
 
     # what is learnt
 

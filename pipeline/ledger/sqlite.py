@@ -18,8 +18,8 @@ from anyio.to_thread import run_sync
 from pipeline.errors import StopForHuman
 from pipeline.group_commit import CommitTimeout, GroupCommit
 from pipeline.ledger import lines, store
-from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Requeued, Upload, join_extents
-from pipeline.records import Content, FileIdentity, RemoteFile
+from pipeline.ledger.api import Admission, Candidate, Intent, Mark, Offset, Upload, join_extents
+from pipeline.records import Content, FileIdentity, Item, RemoteFile
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -218,12 +218,12 @@ class SqliteLedger:
 
     # passes
 
-    async def requeue(self, requeued: Requeued) -> None:
+    async def requeue(self, item: Item) -> None:
         # Not msgspec's encoder: a location may hold bytes that are no Unicode, which only escapes can carry.
-        item = json.dumps(msgspec.to_builtins(requeued))
-        await self._do(lambda db: db.execute("INSERT INTO requeued (item) VALUES (?)", (item,)))
+        encoded = json.dumps(msgspec.to_builtins(item))
+        await self._do(lambda db: db.execute("INSERT INTO requeued (item) VALUES (?)", (encoded,)))
 
-    async def requeued(self) -> AsyncIterator[Requeued]:
+    async def requeued(self) -> AsyncIterator[Item]:
         last = await self._do(lambda db: db.execute("SELECT max(ordinal) FROM requeued").fetchone()[0])
 
         def take(db: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -233,8 +233,8 @@ class SqliteLedger:
             return rows
 
         while last is not None and (rows := await self._do(take)):
-            for _, item in rows:
-                yield msgspec.convert(json.loads(item), Requeued)
+            for _, encoded in rows:
+                yield msgspec.convert(json.loads(encoded), Item)
 
     # what is learnt
 

@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from pipeline.ledger.api import Candidate, Intent, Mark, Offset, Requeued, RunLedger, Upload
+from pipeline.ledger.api import Candidate, Intent, Mark, Offset, RunLedger, Upload
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.ledger.sqlite import open_sqlite_ledger
 from pipeline.records import Content, FileIdentity, FileState, Item, Media, RemoteFile, Status
@@ -67,13 +67,13 @@ def mark(key: str, offset: int = 0, size_bytes: int = 10, **fields: Any) -> Mark
     return Mark(key=key, offset=offset, size_bytes=size_bytes, **given)
 
 
-def item(key: str) -> Item:
+def item(key: str, attempts_before: int = 0) -> Item:
     identity = FileIdentity(size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
     location = "/m/\udcff.jpg"
     media = Media(path="a.jpg", location=location, mime_type="image/jpeg", size_bytes=1, sha256="00", identity=identity)
     return Item(
         key=key, position=0, line=1, model="m", media=(media,), prompt="p", prompt_sha256="x", fingerprint="f",
-        generation={"temperature": 0.5}, labels=("Image 1:",),
+        generation={"temperature": 0.5}, labels=("Image 1:",), attempts_before=attempts_before,
     )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ async def test_identities_are_known_again(open_ledger: Open) -> None:
 
 async def test_requeued_items_come_once_in_order(ledger: RunLedger) -> None:
     """Items kept for the next pass come whole, in order, once; those kept meanwhile wait for the pass after."""
-    kept = [Requeued(item=item(f"k{n}"), reason="file_gone", attempts=n) for n in range(250)]
+    kept = [item(f"k{n}", attempts_before=n) for n in range(250)]
     for requeued in kept:
         await ledger.requeue(requeued)
     taken = []
