@@ -66,6 +66,7 @@ class ManifestRoom:
         self._observer = observer
         self._run_folder = run_folder
         self._warnings: list[str] = []
+        self._warned: set[str] = set()
         self._spool: int | None = None
         check = from_thread.check_cancelled
         self._identifier = Identifier(identities, clock, max_bytes=limits.file_bytes, check_cancelled=check)
@@ -199,8 +200,11 @@ class ManifestRoom:
         return Outcome(subject=subject, status=Status.FAILED, failure=subject.failure, started_at=now, finished_at=now)
 
     def _warn(self) -> None:
-        while self._warnings:
-            self._observer.notify(Warned(message=self._warnings.pop(0)))
+        for message in dict.fromkeys(self._warnings):
+            if message not in self._warned:  # SOURCE may be read twice
+                self._warned.add(message)
+                self._observer.notify(Warned(message=message))
+        self._warnings.clear()
 
 
 def _is_repeated(candidate: Item | Rejected, admission: Admission) -> bool:

@@ -8,10 +8,9 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-import msgspec
-
 from pipeline.results import durable
 from pipeline.results.record import mark_of
+from pipeline.results.recovery import NO_RECORD
 
 _NAMES = "salvage-*.jsonl"
 _ELSEWHERE = "pipeline-salvage-"
@@ -93,6 +92,6 @@ def let_go(path: Path) -> None:
 def _is_record(line: bytes) -> bool:
     try:
         mark_of(line, 0)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_RECORD:
         return False
     return True

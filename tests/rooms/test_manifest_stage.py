@@ -316,6 +316,13 @@ async def test_a_growing_folder_on_change_stop(media: Path) -> None:
     assert len(night.items) == 3
 
 
+async def test_a_warning_is_told_once_though_the_manifest_is_read_twice(media: Path) -> None:
+    """As ``on_change="stop"`` does."""
+    night = Night(MemoryLedger())
+    await night.run(write(media / "m.jsonl", {"key": "a", "promt": "x"}), on_change="stop")
+    assert len([event for event in night.events if isinstance(event, Warned)]) == 1
+
+
 async def test_settings_are_merged(media: Path) -> None:
     """A row's generation goes over the run's key by key, and null takes a key away."""
     night = Night(MemoryLedger())
