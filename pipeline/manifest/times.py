@@ -1,6 +1,5 @@
 """Clip offsets and frame rates: what a manifest may write, and what it means in seconds."""
 
-import math
 import re
 from typing import Final
 
@@ -11,6 +10,8 @@ from pipeline.limits import FPS_MAX
 
 _CLOCK: Final = re.compile(r"(?:(\d{1,4}):)?(\d{1,6}):([0-5]\d(?:\.\d{1,9})?)", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_SECONDS_END: Final = 1e9
+"""Numbers have as many digits as texts may; the service refuses what no Duration can hold, item after item."""
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +33,8 @@ def seconds(text: str | float) -> float:
         if not _SECONDS.fullmatch(text.strip()):
             raise ValueError(f"{text!r} is not MM:SS, H:MM:SS or seconds")
     value = float(text)
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{text!r} is not a time from 0 on")
+    if not 0 <= value < _SECONDS_END:
+        raise ValueError(f"{text!r} is not a time of a video in seconds")
     return value
 
 
