@@ -39,6 +39,10 @@ class Storage(Protocol):
         """These files are gone, or useless."""
         ...
 
+    async def replace(self, file: RemoteFile) -> None:
+        """An item that needs ``file`` wants it uploaded afresh."""
+        ...
+
 
 class SideDoor:
     """Where items go that can't go on: to the results, or round again in the next pass."""
@@ -103,11 +107,15 @@ class SideDoor:
         """The files that the error names, or all of the item's where it names none, are waited for or uploaded anew."""
         placed = {part.file.name: part for part in parts_of(travelling) if part.file}
         names = error.file_names or tuple(placed)
-        if error.reason is not Again.NOT_ACTIVE:
+        if error.reason not in (Again.NOT_ACTIVE, Again.FRESH_UPLOAD):
             await self._storage.lost(names)
             return
         for name in names:
-            if (part := placed.get(name)) and part.file:
+            if not (part := placed.get(name)) or not part.file:
+                continue
+            if error.reason is Again.FRESH_UPLOAD:
+                await self._storage.replace(part.file)
+            else:
                 doubted = msgspec.structs.replace(part.file, state=FileState.PROCESSING)
                 await self._storage.stored(part.media.content, doubted)
 

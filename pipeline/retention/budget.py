@@ -98,6 +98,11 @@ class StorageBudget:
         """Whether ``content`` is planned, or there and kept in mind."""
         return content in self._holdings
 
+    def needed_by(self, name: str) -> int:
+        """How many items need the file ``name``."""
+        content = self._contents.get(name)
+        return self._holdings[content].needed_by if content else 0
+
     def known(self, content: Content, now: datetime) -> RemoteFile | None:
         """The file of ``content`` if it is there and lives long enough to be planned with."""
         holding = self._holdings.get(content)

@@ -125,6 +125,13 @@ class Retention:
         self._useless.append(file)
         self._more_to_free.set()
 
+    async def replace(self, file: RemoteFile) -> None:
+        """An item that needs ``file`` wants it uploaded afresh; it is deleted unless others need it too."""
+        if self._budget.needed_by(file.name) <= 1:
+            await self.discard(file)
+        else:
+            await self.lost([file.name])
+
     def release(self, contents: Iterable[Content]) -> None:
         """One item needs ``contents`` no more."""
         idle = self._budget.release(contents, self._clock.now())

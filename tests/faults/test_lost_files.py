@@ -63,7 +63,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         (path / "media" / f"{name}.mp4").write_bytes(generated.video("mp4", number))
     faults = [fault(**{"match": f"{name}.mp4"} | case.fault) for name, case in CASES.items()]
     with service(*faults, plan='[processing_seconds]\n"video/*" = 0.3') as server:
-        settings = ("--via", "files", "--set", "activation.deadline_seconds=2")
+        settings = ("--via", "files", "--set", "activation.deadline_seconds=4")
         ended = run(path / "media", path / "run", *settings, base_url=server.base_url)
         assert ended.exit_code == 1, ended.stderr
         ledger = server.ledger()
@@ -84,9 +84,9 @@ def test_a_file_in_trouble(seen: Seen, name: str) -> None:
     assert len([u for u in seen.uploads if u["displayName"].startswith(f"{name}.mp4 ")]) == case.uploads
 
 
-@pytest.mark.parametrize("name", ["failed_again", "stuck_again", "other_type"])
+@pytest.mark.parametrize("name", ["failed_again", "stuck_again", "other_type", "odd_400s"])
 def test_useless_files_are_deleted(seen: Seen, name: str) -> None:
-    """What the service can't process, or holds wrongly, doesn't fill the project's storage for two days."""
+    """What the service can't process, holds wrongly or refuses doesn't fill the project's storage for two days."""
     names = {upload["name"] for upload in seen.uploads if upload["displayName"].startswith(f"{name}.mp4 ")}
     assert names <= seen.deleted
 
