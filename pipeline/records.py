@@ -271,4 +271,4 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str
     error: Failure | None = None
     ambiguous_runs: int = 0
-    """Runs in a row that lost this item to a fault after which it may have been billed."""
+    """Runs that have lost this item, as it is now, to a fault after which it may have been billed."""
