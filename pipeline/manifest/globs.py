@@ -3,7 +3,7 @@
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -68,14 +68,16 @@ def _match(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return all(part == "**" for part in pattern[in_pattern:])
 
 
-def expand(folder: str, pattern: Sequence[str]) -> Iterator[str]:
+def expand(folder: str, pattern: Sequence[str], *, check_cancelled: Callable[[], None]) -> Iterator[str]:
     """Files below ``folder``, relative to it, that match the components of ``pattern``; in no particular order.
 
     Hidden names match only a component that starts with a dot. Folders that are symlinks are not entered.
+    ``check_cancelled`` is called for each folder and may raise.
     """
     fixed = next((at for at, part in enumerate(pattern) if part == "**"), len(pattern))
     folders: list[tuple[str, ...]] = [()]
     while folders:
+        check_cancelled()
         relative = folders.pop()
         part = pattern[len(relative)] if len(relative) < fixed else "**"
         for name, is_folder in _entries("/".join((folder, *relative))):

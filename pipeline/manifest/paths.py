@@ -6,7 +6,7 @@ rows over a few folders cost a dictionary look-up each.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,13 +26,22 @@ _CACHED_PATTERNS: Final = 64
 class Confinement:
     """Resolves the media paths of a manifest that lies in ``root``.
 
-    ``most_files`` is how many one pattern may find: more can't be sent in one request anyway.
+    ``most_files`` is how many one pattern may find: more can't be sent in one request anyway. ``check_cancelled`` is
+    called now and then while a pattern is looked up, and may raise.
     """
 
-    def __init__(self, root: Path, media_roots: Sequence[Path], *, most_files: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        media_roots: Sequence[Path],
+        *,
+        most_files: int,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
         self._root = os.path.realpath(root)
         self._allowed = tuple(dict.fromkeys((self._root, *(os.path.realpath(path) for path in media_roots))))
         self._most_files = most_files
+        self._check_cancelled = check_cancelled
         # a location stays confined while it is cached: what is opened there may not be a symlink (O_NOFOLLOW)
         self._location = lru_cache(maxsize=_CACHED_LOCATIONS)(self._locate)
         self._folder = lru_cache(maxsize=_CACHED_FOLDERS)(self._resolve_folder)
@@ -89,7 +98,8 @@ class Confinement:
         if ".." in wild:
             raise failed("outside_root", f"{pattern}: '..' after a wildcard")
         prefix = "/".join(parts[:fixed]) + "/" if fixed else ""
-        found = list(islice(expand(self._folder(prefix), wild), self._most_files + 1))
+        walk = expand(self._folder(prefix), wild, check_cancelled=self._check_cancelled)
+        found = list(islice(walk, self._most_files + 1))
         if not found:
             raise failed("missing_file", f"{pattern}: no file matches")
         if len(found) > self._most_files:

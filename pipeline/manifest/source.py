@@ -64,8 +64,9 @@ class ManifestSource:
         if spec.path is not None:
             check_manifest(spec.path)
         root = Path() if spec.path is None else spec.path.parent
-        confinement = Confinement(root, spec.media_roots, most_files=most_files(limits))
-        self._rows = RowReader(confinement, most_files=most_files(limits), warn=warn)
+        most = most_files(limits)
+        confinement = Confinement(root, spec.media_roots, most_files=most, check_cancelled=check_cancelled)
+        self._rows = RowReader(confinement, most_files=most, warn=warn)
 
     def entries(self) -> Entries:
         position = 0

@@ -221,3 +221,17 @@ def test_a_pattern_goes_as_deep_as_folders_do(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(globs, "_entries", entries)
     [(shown, _)] = Confinement(tmp_path, (), most_files=100).resolve("**/*.jpg")
     assert shown == "d/" * 1200 + "a.jpg"
+
+
+def test_a_pattern_over_a_large_tree_can_be_stopped(tree: Path) -> None:
+    """It is looked at each folder whether to go on."""
+    seen: list[str] = []
+
+    def check() -> None:
+        seen.append("looked")
+        if len(seen) == 3:
+            raise InterruptedError
+
+    confinement = Confinement(tree, (), most_files=100, check_cancelled=check)
+    with pytest.raises(InterruptedError):
+        confinement.resolve("**/*.gif")
