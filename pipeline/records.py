@@ -85,6 +85,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """Why earlier passes of this run sent it round once more (``errors.Again``)."""
     attempts_before: int = 0
     """Generate calls of earlier passes of this run."""
+    ambiguous_before: bool = False
+    """Whether one of those may have been billed unanswered."""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):

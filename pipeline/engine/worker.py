@@ -74,7 +74,7 @@ class SideDoor:
             subject=item,
             status=Status.FAILED,
             attempts=item.attempts_before + error.attempts,
-            ambiguous=error.ambiguous,
+            ambiguous=error.ambiguous or item.ambiguous_before,
             failure=error.failure,
             parts=parts,
             started_at=now if isinstance(travelling, Item) else travelling.started_at,
@@ -90,7 +90,12 @@ class SideDoor:
             await self.failed(travelling, error)
             return
         attempts = item.attempts_before + error.attempts
-        item = msgspec.structs.replace(item, again=(*item.again, error.reason), attempts_before=attempts)
+        item = msgspec.structs.replace(
+            item,
+            again=(*item.again, error.reason),
+            attempts_before=attempts,
+            ambiguous_before=error.ambiguous or item.ambiguous_before,
+        )
         await self._ledger.requeue(item)
         self._observer.notify(
             Retrying(

@@ -85,7 +85,7 @@ class GenerationRoom:
     async def _ask(self, ready: Ready, request: GenerateRequest) -> Outcome:
         asked_again: dict[str, int] = {}
         attempts = ready.item.attempts_before
-        ambiguous = False
+        ambiguous = ready.item.ambiguous_before
         usage = Usage()
         while True:
             try:

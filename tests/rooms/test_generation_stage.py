@@ -65,6 +65,13 @@ async def test_tokens_of_an_answer_are_told_though_the_next_call_fails() -> None
     assert len(outcome.parts) == 1
 
 
+async def test_a_doubt_of_an_earlier_pass_stays() -> None:
+    """Nobody knows of that call whether it was billed, however the last one ends."""
+    earlier = item("a", ambiguous_before=True)
+    outcome = await room(Service(empty(), empty(), empty()), Drain()).handle(ready(earlier, remote()))
+    assert outcome.ambiguous
+
+
 async def test_what_a_drain_keeps_from_being_asked_again_is_asked_by_the_next_run() -> None:
     """Without the drain it would have been asked again now."""
     drain = Drain()
