@@ -7,6 +7,7 @@ from pipeline.nesting import is_deep
 from pipeline.plain_text import one_line
 from pipeline.records import Json
 
+_PATTERNS = frozenset({"pattern", "patternProperties"})
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -32,6 +33,13 @@ def violation(data: Json, schema: Mapping[str, Json]) -> str | None:
     except Exception as error:  # noqa: BLE001 - a reference that leads nowhere, a pattern that is none, no end
         return one_line(f"the schema can't be applied: {type(error).__name__}: {error}")
     return one_line(f"{found.json_path}: {found.message}") if found else None
+
+
+def has_patterns(schema: Json) -> bool:
+    """Whether regular expressions may have to be applied: in doubt yes, where a property has such a name."""
+    if isinstance(schema, dict) and not _PATTERNS.isdisjoint(schema):
+        return True
+    return any(map(has_patterns, _inside(schema)))
 
 
 def _validator(schema: Mapping[str, Json]) -> Any:

@@ -15,8 +15,9 @@ from pipeline.errors import Again, Failure, ItemError, StopForHuman, TryAgain
 from pipeline.events import Observer, Retrying
 from pipeline.gemini.api import GenerateRequest, ModelsApi, Route
 from pipeline.generation.body_budget import BodyBudget
+from pipeline.generation.judging import Judging
 from pipeline.generation.request import body
-from pipeline.generation.response import ASK_AGAIN, Judgement, judge
+from pipeline.generation.response import ASK_AGAIN, Judgement
 from pipeline.limits import Limits
 from pipeline.media.identify import identity_of, unreadable
 from pipeline.records import Answer, FileIdentity, Item, Media, Outcome, Ready, Status, Usage
@@ -50,6 +51,7 @@ class GenerationRoom:
         self._drain = drain
         self._clock = clock
         self._observer = observer
+        self._judging = Judging()
 
     @property
     def bodies_waiting(self) -> int:
@@ -98,7 +100,7 @@ class GenerationRoom:
                 raise
             attempts += response.attempts
             ambiguous = ambiguous or response.ambiguous
-            judgement = judge(response.body, ready.item)
+            judgement = await self._judging.judge(response.body, ready.item)
             usage += judgement.answer.usage
             if judgement.stop:
                 raise StopForHuman(judgement.stop)
