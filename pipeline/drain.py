@@ -7,11 +7,14 @@ from anyio import CancelScope, Event
 
 from pipeline.errors import Draining, ExitCode
 
+_RANKS = {ExitCode.BUG: 0, ExitCode.USAGE: 1, ExitCode.NEEDS_HUMAN: 1, ExitCode.STOPPED_EARLY: 3}
+_RANK_OF_SIGNALS = 2
+
 
 class Drain:
     """One per run. Begun by a signal, a deadline or a ``StopRun``; several causes may come together.
 
-    ``exit_code`` is the contract's first that holds of the causes: 2 or 5, then a signal's, then 3.
+    ``exit_code`` is the contract's first that holds of the causes: 70, then 2 or 5, then a signal's, then 3.
     """
 
     def __init__(self, on_begin: Callable[[str], None] = lambda _reason: None) -> None:
@@ -70,7 +73,4 @@ class Drain:
             raise Draining("a drain has begun")
 
     def _first(self) -> tuple[int, str] | None:
-        def rank(cause: tuple[int, str]) -> int:
-            return {ExitCode.USAGE: 0, ExitCode.NEEDS_HUMAN: 0, ExitCode.STOPPED_EARLY: 2}.get(cause[0], 1)
-
-        return min(self._causes, key=rank, default=None)
+        return min(self._causes, key=lambda cause: _RANKS.get(cause[0], _RANK_OF_SIGNALS), default=None)

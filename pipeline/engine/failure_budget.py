@@ -14,8 +14,8 @@ class FailureBudget:
         self._sent = 0
         self._failed = 0
 
-    def spend(self, *, failed: int) -> bool:
-        """One more item was sent, and 0 or 1 ``failed``. Returns whether the budget is used up."""
+    def spend(self, *, failed: bool) -> bool:
+        """One more item was sent, and ``failed`` or not. Returns whether the budget is used up."""
         self._sent += 1
         self._failed += failed
         if self._sent < PROBATION_ITEMS or self._max_failed_share >= 1:

@@ -303,9 +303,9 @@ class UntilDurable(Fork):
 
 
 def first_of_ours(error: BaseException) -> PipelineError | None:
-    """The first of our own errors inside ``error``, which may be a nest of groups."""
-    if isinstance(error, PipelineError):
-        return error
+    """The first of our own errors inside ``error``, which may be a nest of groups; None where a foreign one is in it,
+    for that is a bug, whatever else went wrong."""
     if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := first_of_ours(inner))), None)
-    return None
+        _, foreign = error.split(PipelineError)
+        return None if foreign else first_of_ours(error.exceptions[0])
+    return error if isinstance(error, PipelineError) else None

@@ -82,7 +82,7 @@ class Transport(Protocol):
 
 
 class CallFailed(ItemError):
-    """An ``ItemError`` that tells what it took: ``attempts`` calls, one of them perhaps billed (``ambiguous``)."""
+    """An ``ItemError`` that tells what it took: ``attempts`` generate calls, one perhaps billed (``ambiguous``)."""
 
     def __init__(self, failure: Failure, *, attempts: int, ambiguous: bool) -> None:
         super().__init__(failure)
@@ -154,7 +154,7 @@ class FilesApi(Protocol):
 
     async def get(self, name: str) -> RemoteFile:
         """``files.get``, idempotent. Raises ``TryAgain`` (FILE_GONE) where the file doesn't exist, ``StopRun``;
-        faults are retried without end within ``StopRun``'s outage limit, for a file is not lost by a bad poll.
+        within a run faults are retried without end, for a file is not lost by a bad poll: who asks has a deadline.
         ``Draining`` ends the wait."""
         ...
 

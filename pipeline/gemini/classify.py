@@ -1,4 +1,4 @@
-"""The verdict on how a call ended, by the table of signals; knows an answer to everything."""
+"""The verdict on how a call ended, by the table of signals."""
 
 from pipeline.gemini.api import Reply, Route
 from pipeline.gemini.origins import origin
@@ -22,7 +22,6 @@ def classify(route: Route, seen: Reply | TransportFault) -> Verdict:
         message=_message(row, signal),
         kind=_kind(row, route),
         retryable=row.action in _RETRYABLE and not row.permanent,
-        charged=row.action in (Action.RETRY, Action.QUERY, Action.RESTART),
         tries=row.tries,
         is_outage=row.is_outage,
         never_connected=signal.fault is not None and not signal.fault.body_sent,

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import msgspec
 
 from pipeline.clock import Clock
 from pipeline.drain import Drain
+from pipeline.errors import StopRun
 from pipeline.events import Observer
 from pipeline.gemini.api import FilesApi, ModelsApi
 from pipeline.gemini.files import FilesClient
@@ -32,7 +33,7 @@ _KEEP_SECONDS = 5.0
 """How long the end may take to keep what was learnt."""
 
 _CALL_ATTEMPTS = 6
-"""Tries of a deletion or of a page of the list."""
+"""Tries of a deletion or of a page of the list, and outside a run of a poll."""
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,10 @@ async def open_client(
 
         uploading = governor(upload.uploads)
         uploads = family(uploading, attempts=upload.attempts, parallel=upload.uploads)
-        polls = family(governor(_SPARE_CONNECTIONS), attempts=None, parallel=upload.uploads)
+        # within a run the room that waits for the file has a deadline
+        polls = family(
+            governor(_SPARE_CONNECTIONS), attempts=None if ledger else _CALL_ATTEMPTS, parallel=upload.uploads
+        )
         calls = family(governor(_SPARE_CONNECTIONS), attempts=_CALL_ATTEMPTS, parallel=upload.uploads)
         generating = governor(generation.concurrency, quota or QuotaSpec())
         generate = family(
@@ -121,7 +125,7 @@ async def open_client(
                 uploading=lambda: _pressure(uploading, uploads),
             )
         finally:
-            with anyio.move_on_after(_KEEP_SECONDS, shield=True):
+            with suppress(StopRun), anyio.move_on_after(_KEEP_SECONDS, shield=True):  # a failed ledger has said so
                 await generating.keep(at_end=True)
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 from pipeline.drain import Drain
-from pipeline.errors import Failure, ItemError, TryAgain
+from pipeline.errors import Failure, ItemError, StorageFull, TryAgain
 from pipeline.events import Observer, Warned
-from pipeline.gemini.api import Call, CallFailed, Reply, Route, Transport
+from pipeline.gemini.api import Call, Reply, Route, Transport
 from pipeline.gemini.file_resource import FILE_NAME, decode_file
 from pipeline.gemini.health import Patience
 from pipeline.gemini.source import open_source
@@ -67,7 +67,7 @@ class FilesClient:
                 try:
                     file = await upload.run()
                     await source.confirm(file.sha256)
-                except ItemError:
+                except (ItemError, StorageFull):
                     upload.undo()
                     if file:
                         await self._discard(file.name)
@@ -90,7 +90,7 @@ class FilesClient:
         if file is None:
             message = f"files.get of {name} told of no file"
             failure = Failure(stage="activation", kind="malformed_answer", message=message, retryable=True)
-            raise CallFailed(failure, attempts=reply.attempts, ambiguous=False)
+            raise ItemError(failure)
         return file
 
     async def delete(self, name: str) -> None:

@@ -39,7 +39,7 @@ class Health:
 
     In an outage calls are admitted one by one, as probes, until one succeeds; the subject that probes passes freely
     until it fails, for an upload needs two calls to prove anything. Under suspicion of a used-up daily quota exactly
-    one call is out.
+    one call is out; should its end never be told, another goes after ``Patience.outage_seconds``.
     """
 
     def __init__(self, patience: Patience) -> None:
@@ -75,7 +75,8 @@ class Health:
             return min(self._next_probe - now, self._patience.backoff_max_seconds)
         self._prober = subject
         self._probes += 1
-        self._next_probe = now + self._probe_seconds() if self._day_since is None else math.inf
+        held_seconds = self._probe_seconds() if self._day_since is None else self._patience.outage_seconds
+        self._next_probe = now + held_seconds
         return 0.0
 
     def succeeded(self, *, sent_at: float) -> bool:
@@ -85,10 +86,10 @@ class Health:
         self._failed.clear()
         self._failing_since = self._refused_since = math.inf
         self._connect_faults = self._probes = self._absurd = 0
-        self._prober = None
         if self._day_since is not None and sent_at <= self._day_since:
-            return False
-        self._day_since = None
+            return False  # it says nothing of the day, whose probe may be out
+        self._prober = self._day_since = None
+        self._next_probe = 0.0
         return waited
 
     def answered(self) -> None:
@@ -134,8 +135,7 @@ class Health:
     def _step_back(self, subject: str, now: float) -> None:
         if subject == self._prober:
             self._prober = None
-            if math.isinf(self._next_probe):
-                self._next_probe = now + self._probe_seconds()
+            self._next_probe = min(self._next_probe, now + self._probe_seconds())
 
     def _probe_seconds(self) -> float:
         return min(self._patience.probe_max_seconds, self._patience.backoff_cap(self._probes))

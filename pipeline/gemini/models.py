@@ -4,7 +4,6 @@ import math
 import re
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from pipeline.clock import monotonic
 from pipeline.errors import Failure, ItemError, StopEarly, StopForHuman
@@ -72,6 +71,8 @@ class ModelsClient:
         for pause in _pauses(verdict):
             await anyio.sleep(pause)
             verdict = await self._ask(path)
+            if not _pauses(verdict):
+                break
         self._judge(verdict)
 
     async def _ask(self, path: str) -> Verdict:
@@ -109,7 +110,6 @@ class KeyProbe:
                 refused = verdict.action in (Action.PROBE_KEY, Action.STOP_HUMAN)
                 self._answer = True if verdict.action is Action.SUCCESS else False if refused else None
                 self._asked_at = monotonic()
-            await checkpoint()
             return self._answer
 
 

@@ -55,9 +55,11 @@ class _Effort:
 
     def __init__(self, successes: int) -> None:
         self.sent = 0
-        self.charged = 0
         self.ambiguous = False
         self.by_rule: dict[str, int] = {}
+        """How often each row of the table was met."""
+        self.charged: dict[str, int] = {}
+        """How often of that it counted towards the limits of tries."""
         self.alone = 0
         """Failures while others succeeded: the item is at fault, not the service."""
         self._successes = successes
@@ -69,11 +71,18 @@ class _Effort:
             self.alone += 1
         self._successes = successes
 
+    def charge(self, verdict: Verdict, attempts: int | None) -> bool:
+        """Count one more; tells whether it was the last of this row's, or of the ``attempts`` that all rows share."""
+        of_rule = self.charged[verdict.rule] = self.charged.get(verdict.rule, 0) + 1
+        if verdict.tries is not None and of_rule >= verdict.tries:
+            return True
+        return attempts is not None and sum(self.charged.values()) >= attempts
+
 
 class RetryingTransport:
     """Answers ``Transport`` for one family of calls, with its own health.
 
-    Every reply it returns is a success by the table. Raises ``CallFailed``, ``CallAgain``, ``StorageFull``,
+    Every reply it returns is a success by the table. Raises ``CallFailed``, ``CallAgain``, ``StorageFull`` (uploads),
     ``SessionLost`` (upload chunks and queries), ``Draining``, and ``StopRun``, upon which the drain has begun.
     """
 
@@ -230,17 +239,16 @@ class RetryingTransport:
         return 0.0
 
     async def _confirm_key(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
-        if effort.by_rule[verdict.rule] >= (verdict.tries or 1) or await self._key_check.works(call) is False:
-            raise StopForHuman(verdict.message)
-        return self._pause(call, verdict, effort)
+        works = await self._key_check.works(call)
+        if works is not False and effort.by_rule[verdict.rule] < (verdict.tries or 1):
+            return self._pause(call, verdict, effort)
+        is_items_own = works and self._health.successes and not self._refused.trips(verdict.rule, call.subject)
+        raise _end(call, verdict, effort) if is_items_own else StopForHuman(verdict.message)
 
     def _back_off(self, call: Call, verdict: Verdict, effort: _Effort) -> float:
         self._check_hope()
-        if self._charges(verdict, effort):
-            effort.charged += 1
-            exhausted = self._attempts is not None and effort.charged >= self._attempts
-            if exhausted or (verdict.tries is not None and effort.by_rule[verdict.rule] >= verdict.tries):
-                raise _end(call, verdict, effort)
+        if self._charges(verdict, effort) and effort.charge(verdict, self._attempts):
+            raise _end(call, verdict, effort)
         return self._pause(call, verdict, effort)
 
     def _charges(self, verdict: Verdict, effort: _Effort) -> bool:
@@ -289,10 +297,11 @@ class RetryingTransport:
 def _end(call: Call, verdict: Verdict, effort: _Effort) -> CallAgain | CallFailed:
     """How the item leaves this pass."""
     failure = failure_of(call.route, verdict)
+    attempts = effort.sent if call.route is Route.GENERATE else 0
     if reason := AGAIN.get(verdict.action):
         names = file_names(call, verdict)
-        return CallAgain(reason, failure, file_names=names, attempts=effort.sent, ambiguous=effort.ambiguous)
-    return CallFailed(failure, attempts=effort.sent, ambiguous=effort.ambiguous)
+        return CallAgain(reason, failure, file_names=names, attempts=attempts, ambiguous=effort.ambiguous)
+    return CallFailed(failure, attempts=attempts, ambiguous=effort.ambiguous)
 
 
 def failure_of(route: Route, verdict: Verdict) -> Failure:

@@ -105,7 +105,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The failure kind, should the item end here."""
     retryable: bool = False
     """Whether the next run tries again, should the item end here."""
-    charged: bool = False
     tries: int | None = None
     """Most calls of one item that may end in this row; None leaves it to the attempt limit."""
     is_outage: bool = False

@@ -37,6 +37,7 @@ _KEY = "The key is refused; set GEMINI_API_KEY to a valid one. The service says"
 _PROJECT = "The project may not use the API; see its settings in Google AI Studio. The service says"
 _MODEL = "The model can't be used; choose another with --model. The service says"
 _BILLING = "Billing stops the project; see Google AI Studio. The service says"
+_DAY = "The daily quota is used up; it starts anew at midnight Pacific time. The service says"
 _REDIRECT = "The endpoint redirects, which is refused to keep the key secret; correct the base URL. It points to"
 _TLS = "The server's certificate can't be verified; correct the base URL, the clock or the machine's trust store"
 
@@ -131,7 +132,9 @@ TABLE: tuple[Row, ...] = (
     # 429: the most severe of the violations decides, not RetryInfo -------------------------------------------
     Row(
         rule="storage full",
-        when=lambda s: s.status == 429 and (s.quota("file_storage_bytes") or s.says("file_storage_bytes")),
+        when=lambda s: (
+            s.status == 429 and s.route in UPLOADS and (s.quota("file_storage_bytes") or s.says("file_storage_bytes"))
+        ),
         action=_A.PAUSE_STORAGE,
     ),
     Row(
@@ -159,13 +162,13 @@ TABLE: tuple[Row, ...] = (
         when=lambda s: s.status == 429 and s.quota("PerDay") and s.quota("PerMinute"),
         action=_A.PROBE_DAY,
         kind="unavailable",
-        advice="The daily quota is used up; it starts anew at midnight Pacific time. The service says",
+        advice=_DAY,
     ),
     Row(
         rule="day quota",
         when=lambda s: s.status == 429 and (s.quota("PerDay") or s.quota("per_day")),
         action=_A.STOP_EARLY,
-        advice="The daily quota is used up; it starts anew at midnight Pacific time. The service says",
+        advice=_DAY,
     ),
     Row(rule="minute quota", when=lambda s: s.status == 429, action=_A.WAIT, kind="unavailable"),
     # files that a request names --------------------------------------------------------------------------------

@@ -216,4 +216,4 @@ def may_be_billed(seen: Reply | TransportFault) -> bool:
     """Whether a generate call that ended like this may have been billed (reliability's table, section 3)."""
     if isinstance(seen, TransportFault):
         return seen.body_sent
-    return seen.status in (200, 408, 499, 504)
+    return 200 <= seen.status < 300 or seen.status in (408, 499, 504)

@@ -14,7 +14,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.emulator.quota import Window
 from pipeline.gemini.governor.lane import Lane, Told
@@ -209,6 +209,14 @@ class Service:
             self._other_at += self._chance.expovariate(self._one.others_rpm / 60.0)
 
 
+class Tokens(NamedTuple):
+    """Of one call."""
+
+    estimate: int
+    actual: int
+    charged: float
+
+
 class Simulation:
     """One client before one service."""
 
@@ -267,37 +275,38 @@ class Simulation:
         self.most = max(self.most, self.slots.in_flight)
         estimate = int(self.chance.lognormvariate(math.log(1200), 0.5))
         actual = int(estimate * self.chance.lognormvariate(math.log(0.8), 0.25))
-        self.lane.start(estimate, self.now)
+        tokens = Tokens(estimate, actual, self.lane.start(estimate, self.now))
         sent_at = self.now
         self.later(
-            self.chance.uniform(*UPLINK_SECONDS), lambda: self.arrive(subject, failures, estimate, actual, sent_at)
+            self.chance.uniform(*UPLINK_SECONDS),
+            lambda: self.arrive(subject, failures, tokens, sent_at),
         )
 
-    def arrive(self, subject: str, failures: int, estimate: int, actual: int, sent_at: float) -> None:
+    def arrive(self, subject: str, failures: int, tokens: Tokens, sent_at: float) -> None:
         outage = self.one.outage
         down = outage is not None and outage[0] <= self.now < outage[1]
         quick = self.chance.uniform(*REFUSAL_SECONDS)
         if down or self.chance.random() < self.one.trouble_rate:
             self.later(quick, lambda: self.fail(subject, failures, sent_at))
-        elif told := self.service.admit(actual, self.now):
-            self.later(quick, lambda: self.refuse(subject, failures, told, estimate, sent_at))
+        elif told := self.service.admit(tokens.actual, self.now):
+            self.later(quick, lambda: self.refuse(subject, failures, told, tokens, sent_at))
         else:
-            self.accepted.append((self.now, float(actual)))
-            self.later(self.one.latency(self.chance), lambda: self.succeed(subject, estimate, actual, sent_at))
+            self.accepted.append((self.now, float(tokens.actual)))
+            self.later(self.one.latency(self.chance), lambda: self.succeed(subject, tokens, sent_at))
 
-    def succeed(self, subject: str, estimate: int, actual: int, sent_at: float) -> None:
+    def succeed(self, subject: str, tokens: Tokens, sent_at: float) -> None:
         self.done += 1
         self.health.succeeded(sent_at=sent_at)
         self.lane.succeeded(sent_at=sent_at, now=self.now)
-        self.lane.counted(estimate, actual, sent_at=sent_at, now=self.now)
+        self.lane.counted(tokens.estimate, tokens.actual, charged=tokens.charged, sent_at=sent_at, now=self.now)
         self.budget.succeeded()
         self.slots.succeeded()
         self.slots.in_flight -= 1
         self.next()
 
-    def refuse(self, subject: str, failures: int, told: Told, estimate: int, sent_at: float) -> None:
+    def refuse(self, subject: str, failures: int, told: Told, tokens: Tokens, sent_at: float) -> None:
         self.refused += 1
-        self.lane.refused(told, estimate, sent_at=sent_at, now=self.now)
+        self.lane.refused(told, charged=tokens.charged, sent_at=sent_at, now=self.now)
         if told.delay_seconds is not None:
             self.gate_until = max(self.gate_until, self.now + told.delay_seconds)
         self.slots.in_flight -= 1

@@ -44,6 +44,7 @@ def raw(api: Http, seconds: float = 5.0) -> tuple[bytes, str]:
         ("429_tpm", 429, "GenerateContentInputTokensPerModelPerMinute-FreeTier"),
         ("429_rpd", 429, "GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
         ("429_rpd_short_delay", 429, '"retryDelay":"34s"'),
+        ("429_rpd_and_rpm", 429, "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"),
         ("429_plain", 429, "Resource has been exhausted (e.g. check quota)."),
         ("429_prepaid", 429, "Your prepayment credits are depleted."),
         ("429_limit_zero", 429, f"limit: 0, model: {MODEL}"),

@@ -33,10 +33,11 @@ async def test_no_wait_begins_during_a_drain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "first"), [([3, 143], 143), ([143, 5], 5), ([3, 5], 5), ([130, 3], 130), ([3], 3), ([], None)]
+    ("codes", "first"),
+    [([3, 143], 143), ([143, 5], 5), ([3, 5], 5), ([130, 3], 130), ([3], 3), ([5, 143, 70], 70), ([], None)],
 )
 def test_the_first_that_holds(codes: list[int], first: int | None) -> None:
-    """Of several causes the contract's order decides: 5, then a signal, then 3."""
+    """Of several causes the contract's order decides: 70, then 5, then a signal, then 3."""
     drain = Drain()
     for code in codes:
         drain.begin(code, str(code))

@@ -84,6 +84,17 @@ def test_one_item_that_the_service_never_answers_fails_alone(tmp_path: Path) -> 
         assert (again.exit_code, again.summary["requests"]) == (0, 1), again.stderr
 
 
+def test_an_outage_after_a_day_quota_that_was_none_is_waited_out(tmp_path: Path) -> None:
+    """A 429 that names day and minute, an answer that refutes the day, then three bad seconds: the run goes on."""
+    rows = manifest(tmp_path / "rows.jsonl", {f"row {number:03d}": {} for number in range(200)})
+    doubted = fault("429_rpd_and_rpm", route="generate", first=1, retry_info="0.5s", quota_value=60_000)
+    outage = fault("503", route="generate", after_seconds=4, until_seconds=7)
+    with service(doubted, outage, plan="[latency]\ngenerate = 0.4") as server:
+        ended = run(rows, tmp_path / "run", "--concurrency", 12, base_url=server.base_url, timeout=60)
+        assert server.ledger()["faults"]["503"] >= 10
+    assert ended.exit_code == 0, ended.stderr
+
+
 @pytest.mark.parametrize("retry_info", ["9223372036854775807s", "-1s", "NaNs", "0.25s", "soon"])
 def test_an_absurd_delay_is_waited_for_within_reason(tmp_path: Path, retry_info: str) -> None:
     """One 429 with a delay that nobody can mean: the run stays alive, ends on a signal, and nothing has failed."""

@@ -235,6 +235,24 @@ async def test_full_storage_is_its_own_error(made: Callable[..., Media]) -> None
             await b.upload(made(2000))
 
 
+async def test_a_storage_that_fills_up_while_a_file_is_on_its_way(made: Callable[..., Media]) -> None:
+    """What was taken of the file is taken back from the progress: all of it will be sent again."""
+    async with bench(Fault(kind="429_storage", route="upload_chunk", after=1)) as b:
+        with pytest.raises(StorageFull):
+            await b.upload(made(20 * MIB))
+        assert b.progress[0] > 0
+        assert sum(b.progress) == 0
+
+
+async def test_a_poll_outside_a_run_ends() -> None:
+    """Within one the room knows how long to ask; ``pipeline files get`` has nobody who would end it."""
+    async with bench(Fault(kind="503", route="file_get")) as b:
+        with pytest.raises(ItemError) as caught:
+            await b.files.get("files/abc")
+        assert caught.value.failure.kind == "unavailable"
+        assert b.routes() == ["file_get"] * 6
+
+
 async def test_get_delete_and_list(made: Callable[..., Media]) -> None:
     """A file is found, listed over several pages, deleted twice without error, and then gone."""
     async with bench() as b:

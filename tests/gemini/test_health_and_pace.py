@@ -115,6 +115,36 @@ def test_success_sent_before_the_day_refusal_proves_nothing() -> None:
     assert health.admit("a", 5.5) > 0
 
 
+def test_an_old_success_leaves_the_day_probe_its_place() -> None:
+    """The probe is still out; when it is lost another goes, for nothing else would ever end the suspicion."""
+    health = Health(Patience())
+    health.day_refused(sent_at=0.0, now=1.0, delay_seconds=5.0)
+    assert health.admit("probe", 6.0) == 0.0
+    assert not health.succeeded(sent_at=0.5)
+    health.gave_up("probe", 8.0)
+    assert health.admit("next", 60.0) == 0.0
+
+
+def test_a_refuted_day_quota_leaves_a_later_outage_its_probes() -> None:
+    """What held calls back then must not hold the probes of an outage for ever."""
+    health = Health(Patience())
+    health.day_refused(sent_at=0.0, now=1.0, delay_seconds=5.0)
+    assert health.admit("probe", 6.0) == 0.0
+    assert health.succeeded(sent_at=6.0)
+    for number in range(10):
+        health.failed(f"item {number}", 100.0, never_connected=False)
+    assert health.admit("a", 101.0) == 0.0
+
+
+def test_a_day_probe_that_never_ends_holds_the_others_for_half_an_hour_at_most() -> None:
+    """An upload may be given up between its calls, which nobody hears of."""
+    health = Health(Patience())
+    health.day_refused(sent_at=0.0, now=0.0, delay_seconds=1.0)
+    assert health.admit("lost", 1.0) == 0.0
+    assert health.admit("b", 1800.0) > 0
+    assert health.admit("b", 1801.0) == 0.0
+
+
 def test_absurd_delays_count_by_rounds_not_by_workers() -> None:
     """Sixty-four refusals of calls sent together are one; the fifth round is a daily quota."""
     health = Health(Patience())
@@ -185,6 +215,15 @@ def test_gate_without_a_delay_grows_by_rounds() -> None:
     assert gate.refuse(None, sent_at=0.5, now=1.0) == 2.0
     waits = [gate.refuse(None, sent_at=100.0 * n, now=100.0 * n) for n in range(1, 7)]
     assert waits == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_gate_believes_no_delay_that_was_waited_for_in_vain() -> None:
+    """ "0s" again and again would be a storm; one call let in, and the service is believed once more."""
+    gate = Gate()
+    waits = [gate.refuse(0.0, sent_at=10.0 * n, now=10.0 * n + 1) for n in range(1, 12)]
+    assert waits == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    gate.accept(sent_at=300.0)
+    assert gate.refuse(0.5, sent_at=400.0, now=400.0) == 0.5
 
 
 @pytest.mark.parametrize(("sent_at", "seconds"), [(600.0, 2.0), (499.0, 4.0)])

@@ -1,5 +1,8 @@
 """Generation and the preflight check."""
 
+from datetime import datetime
+
+import anyio
 import pytest
 
 from pipeline.clock import SystemClock
@@ -12,7 +15,7 @@ from pipeline.gemini.models import ModelsClient, model_path
 from pipeline.gemini.wire import FaultKind, TransportFault
 from pipeline.spec import EndpointSpec, GenerationSpec
 from tests.gemini.conftest import CANARY, raw_server, says
-from tests.gemini.doubles import OK, UNAVAILABLE, IntentBook, Recorder, Service, error, lost, virtually
+from tests.gemini.doubles import OK, UNAVAILABLE, IntentBook, Recorder, Service, error, lost, quota, virtually
 
 HTML = Reply(status=200, headers={"content-type": "text/html"}, body=b"<html>")
 BAD_KEY = error(400, "API key not valid.", "INVALID_ARGUMENT", {"@type": "x.ErrorInfo", "reason": "API_KEY_INVALID"})
@@ -55,6 +58,17 @@ def test_check(answer: Reply | TransportFault, endpoint: EndpointSpec, end: type
             with pytest.raises(end):
                 await client(service, endpoint).check("m")
         assert len(service.calls) == calls
+
+    virtually(scenario())
+
+
+def test_a_connection_that_comes_back_is_asked_no_more() -> None:
+    """Its second answer settles it; a third call could only be lost again."""
+
+    async def scenario() -> None:
+        service = Service(lambda _call, n: OK if n == 1 else lost(FaultKind.CONNECT))
+        await client(service).check("m")
+        assert len(service.calls) == 2
 
     virtually(scenario())
 
@@ -129,6 +143,33 @@ async def test_open_client_generates_journals_and_tells() -> None:
     assert [event.status for event in seen.of(CallEnded)] == [200]
     assert server.requests[0].endswith(b'{"a":1}')
     assert CANARY not in repr(seen.events) + repr(opened)
+
+
+async def test_a_ledger_that_has_failed_does_not_hide_how_the_run_ended() -> None:
+    """What was learnt can't be kept then; the end of the client is no place to say so."""
+
+    class Broken(IntentBook):
+        async def learn(self, name: str, value: str, at: datetime) -> None:
+            raise StopForHuman("the ledger's disk is full")
+
+    replies = iter([quota("GenerateRequestsPerMinute", delay="0.01s"), OK])
+
+    async def handler(_request: bytes, stream: anyio.abc.SocketStream) -> None:
+        reply = next(replies)
+        await stream.send(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (reply.status, len(reply.body)) + reply.body)
+
+    async with (
+        raw_server(handler) as server,
+        open_client(
+            api_key=CANARY,
+            ledger=Broken(),
+            drain=Drain(),
+            observer=Recorder(),
+            clock=SystemClock(),
+            endpoint=EndpointSpec(base_url=server.url),
+        ) as opened,
+    ):
+        await opened.models.generate(GenerateRequest(key="k", model="m", body=b"{}", tokens=1))
 
 
 def test_key_hash_scopes_without_telling() -> None:

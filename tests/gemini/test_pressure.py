@@ -56,7 +56,7 @@ def test_a_pace(one: Lane, held_by: Hold | None) -> None:
 def test_a_closed_gate(told: Told, requests: Limit | None, held_by: Hold) -> None:
     """The quota that closed it holds; a family without quotas only knows that it was refused."""
     one = lane(requests)
-    one.refused(told, 100, sent_at=0.0, now=0.1)
+    one.refused(told, charged=100.0, sent_at=0.0, now=0.1)
     assert one.held_by(1.0) is held_by
     assert one.held_by(40.0) is None
 

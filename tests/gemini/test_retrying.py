@@ -336,8 +336,9 @@ def test_signals_that_end_more_than_an_item(answer: Reply, end: type[Exception])
 
     async def scenario() -> None:
         bench = Bench(lambda _call, _n: answer)
+        upload = Call(route=Route.UPLOAD_START, method="POST", path="upload", total_seconds=1, subject="f")
         with pytest.raises(end):
-            await bench.transport.send(generate())
+            await bench.transport.send(upload if end is StorageFull else generate())
         assert len(bench.service.calls) == 1
         assert bench.drain.begun is issubclass(end, StopRun)
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
+from pipeline.gemini.api import Reply
 from pipeline.gemini.file_resource import decode_file, decode_sha256, decode_time
 from pipeline.gemini.origins import checked_base_url, may_upload_to, origin
-from pipeline.gemini.wire import decode_error, decode_json, parse_delay, parse_seconds
+from pipeline.gemini.wire import decode_error, decode_json, may_be_billed, parse_delay, parse_seconds
 from pipeline.plain_text import one_line
 from pipeline.records import FileState
 
@@ -243,3 +244,11 @@ def test_origin_takes_any_text(url: str) -> None:
     """An upload URL is foreign input."""
     found = origin(url)
     assert found is None or found.startswith(("http://", "https://"))
+
+
+@pytest.mark.parametrize(
+    ("status", "billed"), [(200, True), (202, True), (206, True), (302, False), (400, False), (429, False), (504, True)]
+)
+def test_any_2xx_may_be_billed(status: int, billed: bool) -> None:
+    """The table takes every 2xx for an answer, so its intent stays open until the line is durable."""
+    assert may_be_billed(Reply(status=status, headers={}, body=b"")) is billed

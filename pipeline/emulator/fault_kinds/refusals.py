@@ -24,7 +24,7 @@ UPLOADS = FILE_CREATION | CHUNKS | {"upload_start"}
 Make = Callable[[Strike], Reply]
 
 
-def _quota(dimension: Dimension, wait_seconds: float | None, limit: int | None = None) -> Make:
+def _quota(*dimensions: Dimension, wait_seconds: float | None, limit: int | None = None) -> Make:
     """A 429 as the free tier words it; ``None`` waits until midnight Pacific."""
 
     def make(strike: Strike) -> Reply:
@@ -32,8 +32,9 @@ def _quota(dimension: Dimension, wait_seconds: float | None, limit: int | None =
         wait = wait_seconds
         if wait is None:
             wait = seconds_to_midnight_pacific(datetime.fromtimestamp(strike.now, UTC))
-        exceeded = Exceeded(dimension, fault.quota_value if limit is None else limit, wait)
-        reply = quota_refusal(Quota(free_tier=True), _model(strike), [exceeded], fault.retry_info)
+        value = fault.quota_value if limit is None else limit
+        exceeded = [Exceeded(dimension, value, wait) for dimension in dimensions]
+        reply = quota_refusal(Quota(free_tier=True), _model(strike), exceeded, fault.retry_info)
         return _worded(reply, fault.message)
 
     return make
@@ -101,12 +102,13 @@ def _service_disabled() -> Reply:
     return error(403, "PERMISSION_DENIED", message, api_errors.error_info("SERVICE_DISABLED"))
 
 
-refusal("429_rpm", _quota("requests_per_minute", MINUTE_WAIT_SECONDS))
-refusal("429_tpm", _quota("input_tokens_per_minute", MINUTE_WAIT_SECONDS))
-refusal("429_rpd", _quota("requests_per_day", None))
-refusal("429_rpd_short_delay", _quota("requests_per_day", SHORT_DAY_WAIT_SECONDS))
+refusal("429_rpm", _quota("requests_per_minute", wait_seconds=MINUTE_WAIT_SECONDS))
+refusal("429_tpm", _quota("input_tokens_per_minute", wait_seconds=MINUTE_WAIT_SECONDS))
+refusal("429_rpd", _quota("requests_per_day", wait_seconds=None))
+refusal("429_rpd_short_delay", _quota("requests_per_day", wait_seconds=SHORT_DAY_WAIT_SECONDS))
+refusal("429_rpd_and_rpm", _quota("requests_per_day", "requests_per_minute", wait_seconds=SHORT_DAY_WAIT_SECONDS))
 # "limit: 0" means that the tier lacks the model, whatever the delay says (continuedev/continue#11799).
-refusal("429_limit_zero", _quota("requests_per_day", 55.8, limit=0))
+refusal("429_limit_zero", _quota("requests_per_day", wait_seconds=55.8, limit=0))
 refusal("429_plain", _fixed(lambda: api_errors.exhausted("Resource has been exhausted (e.g. check quota).")))
 refusal("429_storage", _storage_full, UPLOADS)
 refusal(

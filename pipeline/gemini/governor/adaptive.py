@@ -51,7 +51,9 @@ class _Line:
         self.model = model
         self.lane = lane
         self.day = day
-        self.waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self.waiting: deque[tuple[asyncio.Future[None], Call]] = deque()
+        self.charged: dict[str, float] = {}
+        """Input tokens that the calls which are out were charged, by their subjects."""
         self.timer: asyncio.TimerHandle | None = None
         self.rings_at = math.inf
         self.gate_said_at = -math.inf
@@ -72,7 +74,7 @@ class _Permit(AbstractAsyncContextManager[None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._governor.release()
+        self._governor.release(self._call)
 
 
 class AdaptiveGovernor:
@@ -132,16 +134,17 @@ class AdaptiveGovernor:
             await self.keep()
             now = monotonic()
         if line.waiting or not self._slots.free() or line.lane.wait(now) > _TICK_SECONDS:
-            await self._queue(line, call.tokens)
+            await self._queue(line, call)
         else:
-            self._start(line, call.tokens, now)
+            self._start(line, call, now)
         if line.day is not None and not line.day.take(self._clock.now()):
-            self.release()
+            self.release(call)
             raise StopEarly("the day's requests ([quota] rpd) are used up; run again after midnight Pacific time")
 
-    def release(self) -> None:
-        """A call is out no more."""
+    def release(self, call: Call) -> None:
+        """``call`` is out no more."""
         self._slots.in_flight -= 1
+        self._lines[call.model].charged.pop(call.subject, None)
         self._turns.rotate(-1)
         for line in self._turns:
             if line.waiting:
@@ -154,7 +157,8 @@ class AdaptiveGovernor:
             self._budget.succeeded()
             line.lane.succeeded(sent_at=sent_at, now=now)
             if line.lane.tokens is not None and (tokens := _input_tokens(verdict.signal.value)):
-                line.lane.counted(call.tokens, tokens, sent_at=sent_at, now=now)
+                charged = line.charged.get(call.subject, 0.0)
+                line.lane.counted(call.tokens, tokens, charged=charged, sent_at=sent_at, now=now)
             return
         if verdict.signal.status == 429:
             quotas = quotas_of(verdict.signal)
@@ -196,24 +200,24 @@ class AdaptiveGovernor:
         tokens = Limit(cap=quota.tpm, share=quota.share, known=known.tokens)
         return _Line(model, Lane(requests, tokens, jitter=self._jitter), day)
 
-    async def _queue(self, line: _Line, tokens: int) -> None:
+    async def _queue(self, line: _Line, call: Call) -> None:
         waiter = asyncio.get_running_loop().create_future()
-        line.waiting.append((waiter, tokens))
+        line.waiting.append((waiter, call))
         self._serve(line)
         try:
             with self._drain.interruptible():
                 await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled():
-                self.release()  # its turn had come just now
+                self.release(call)  # its turn had come just now
             waiter.cancel()
             raise
 
     def _serve(self, line: _Line) -> None:
         """Let those go whose time has come, and wake up when the next one's comes."""
-        now = asyncio.get_running_loop().time()  # anyio's own is for tasks; a timer is none
+        now = monotonic()
         while line.waiting:
-            waiter, tokens = line.waiting[0]
+            waiter, call = line.waiting[0]
             if waiter.done():
                 line.waiting.popleft()  # it was cancelled
             elif not self._slots.free():
@@ -223,12 +227,12 @@ class AdaptiveGovernor:
                 return
             else:
                 line.waiting.popleft()
-                self._start(line, tokens, now)
+                self._start(line, call, now)
                 waiter.set_result(None)
 
-    def _start(self, line: _Line, tokens: int, now: float) -> None:
+    def _start(self, line: _Line, call: Call, now: float) -> None:
         self._slots.in_flight += 1
-        line.lane.start(tokens, now)
+        line.charged[call.subject] = line.lane.start(call.tokens, now)
 
     def _wake(self, line: _Line, at: float) -> None:
         """One timer a line. One that rings too early sets itself anew; one that would ring too late is replaced."""
@@ -247,7 +251,8 @@ class AdaptiveGovernor:
         told = read_refusal(verdict)
         if verdict.action is Action.PROBE_DAY:  # nothing is learnt of the minute: its pace would hold the probe back
             told = Told(delay_seconds=told.delay_seconds, by_requests=False)
-        wait = line.lane.refused(told, call.tokens, sent_at=sent_at, now=now)
+        charged = line.charged.get(call.subject, 0.0)
+        wait = line.lane.refused(told, charged=charged, sent_at=sent_at, now=now)
         if self._quota is None:
             self._slots.cut(sent_at=sent_at, now=now)
         if wait >= SAY_GATE_SECONDS and now - line.gate_said_at >= SAY_AGAIN_SECONDS:

@@ -104,15 +104,17 @@ class Lane:
         wait, held_by = max(waits, default=(0.0, None), key=lambda each: each[0])
         return held_by if wait > 0 else None
 
-    def start(self, estimate: int, now: float) -> None:
-        """A call of about ``estimate`` input tokens starts."""
+    def start(self, estimate: int, now: float) -> float:
+        """A call of about ``estimate`` input tokens starts; the tokens that it is charged until more is known."""
         self._gate.take(now)
         self._started += 1
         self._started_at = now
         if self.requests is not None:
             self.requests.take(1.0, now)
+        charged = self._ratios.expect(estimate)
         if self.tokens is not None:
-            self.tokens.take(self._ratios.expect(estimate), now)
+            self.tokens.take(charged, now)
+        return charged
 
     def succeeded(self, *, sent_at: float, now: float) -> None:
         """A call was answered."""
@@ -122,14 +124,14 @@ class Lane:
             if limit is not None:
                 limit.accepted(sent_at=sent_at, now=now)
 
-    def counted(self, estimate: int, actual: int, *, sent_at: float, now: float) -> None:
-        """The answer tells how many input tokens the call took."""
+    def counted(self, estimate: int, actual: int, *, charged: float, sent_at: float, now: float) -> None:
+        """The answer tells how many input tokens the call took that was ``charged`` so many when it started."""
         if self.tokens is not None:
-            self.tokens.correct(actual - self._ratios.expect(estimate), sent_at=sent_at, now=now)
+            self.tokens.correct(actual - charged, sent_at=sent_at, now=now)
         self._ratios.learn(estimate, actual)
 
-    def refused(self, told: Told, estimate: int, *, sent_at: float, now: float) -> float:
-        """A quota refused the call; seconds that the gate is now closed."""
+    def refused(self, told: Told, *, charged: float, sent_at: float, now: float) -> float:
+        """A quota refused the call that was ``charged`` so many tokens; seconds that the gate is now closed."""
         self._opening = False
         if self.requests is not None:
             self._closed_by = Hold.REQUESTS if told.by_requests else Hold.TOKENS
@@ -141,7 +143,7 @@ class Lane:
             if told.by_requests:
                 self.requests.refused(told.requests, delay_seconds=told.delay_seconds, sent_at=sent_at, now=now)
         if self.tokens is not None:
-            self.tokens.uncount(self._ratios.expect(estimate), sent_at=sent_at, now=now)
+            self.tokens.uncount(charged, sent_at=sent_at, now=now)
             if told.by_tokens:
                 self.tokens.refused(told.tokens, delay_seconds=told.delay_seconds, sent_at=sent_at, now=now)
         limits = [limit for limit in (self.requests, self.tokens) if limit is not None]

@@ -8,6 +8,9 @@ GATE_SECONDS = 2.0
 cost a quota of 1,000 a minute six in a hundred calls."""
 
 GATE_MAX_SECONDS = 60.0
+DOUBTED_SECONDS = 0.25
+"""A delay that was told and waited for in vain is at least this at the next refusal, and doubles: "0s" occurs."""
+
 SPREAD_SHARE = 0.1
 """The part of the gate's closing over which the first calls after it are spread, so that they don't come at once."""
 
@@ -61,6 +64,8 @@ class Gate:
         self._until = self._spread_until = self._next = 0.0
         self._closed_at = float("-inf")
         self._refusals = 0
+        self._in_vain = 0
+        """Of the refusals, those since anything at all was let in."""
         self._first_seconds = GATE_SECONDS
 
     def wait(self, now: float) -> float:
@@ -78,17 +83,19 @@ class Gate:
         self, delay_seconds: float | None, *, sent_at: float, now: float, first_seconds: float = GATE_SECONDS
     ) -> float:
         """The service refused a call sent ``sent_at``: close for its delay, or where it names none for a growing
-        while, at first ``first_seconds``. Returns the seconds now left; a refusal of a call that left before the gate
-        closed doubles nothing."""
+        while, at first ``first_seconds``. A delay that was waited for in vain grows, too. Returns the seconds now left;
+        a refusal of a call that left before the gate closed doubles nothing."""
+        if sent_at > self._closed_at:
+            self._refusals += 1
+            self._in_vain += 1
+            self._closed_at = now
+            self._first_seconds = first_seconds
         if delay_seconds is None:
-            if sent_at > self._closed_at:
-                self._refusals += 1
-                self._closed_at = now
-                self._first_seconds = first_seconds
-            delay_seconds = min(GATE_MAX_SECONDS, self._first_seconds * 2.0 ** min(self._refusals - 1, 10))
+            delay_seconds = _growing(self._first_seconds, self._refusals - 1)
             until = self._closed_at + delay_seconds
         else:
-            self._closed_at = max(self._closed_at, now)
+            if self._in_vain > 1:
+                delay_seconds = max(delay_seconds, _growing(DOUBTED_SECONDS, self._in_vain - 2))
             until = now + delay_seconds
         if until > self._until:
             self._until = self._next = until
@@ -96,9 +103,14 @@ class Gate:
         return max(0.0, self._until - now)
 
     def accept(self, *, sent_at: float) -> None:
-        """A call sent then was not refused; one that had left before the gate closed says nothing."""
+        """A call sent then was not refused; one that had left before the gate closed says nothing of a silent gate."""
+        self._in_vain = 0
         if sent_at > self._closed_at:
             self._refusals = 0
+
+
+def _growing(seconds: float, doublings: int) -> float:
+    return min(GATE_MAX_SECONDS, seconds * 2.0 ** min(doublings, 10))
 
 
 class DayCount:
