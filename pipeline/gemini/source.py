@@ -7,7 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from typing import Final
 
-import aiofiles
+import aiofiles.os
 from anyio import to_thread
 
 from pipeline.errors import Failure, ItemError
@@ -26,6 +26,9 @@ _CACHED_PIECE_BYTES = 256 * 1024
 """Larger ones cost more: fresh memory for each is dearer than the copy (measured: 0.9 ms for 10 MB against 1.7)."""
 
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+_pread = aiofiles.os.wrap(os.pread)
+"""In a thread, and at an offset of its own: a read that was given up may go on, and must move nobody else's."""
+
 _CLOSED = -1
 
 
@@ -79,17 +82,15 @@ class Source:
         async def stream() -> AsyncIterator[bytes | bytearray]:
             end = offset + length
             at = offset
-            async with aiofiles.open(self._fd, "rb", buffering=0, closefd=False) as file:
-                while at < end:
-                    piece: bytes | bytearray | None = _read_cached(self._fd, at, min(_CACHED_PIECE_BYTES, end - at))
-                    if piece is None:
-                        await file.seek(at)
-                        piece = await file.read(min(_PIECE_BYTES, end - at))
-                    self._check()
-                    if not piece:
-                        raise _changed(self._media)
-                    at += len(piece)
-                    yield piece
+            while at < end:
+                piece: bytes | bytearray | None = _read_cached(self._fd, at, min(_CACHED_PIECE_BYTES, end - at))
+                if piece is None:
+                    piece = await _pread(self._fd, min(_PIECE_BYTES, end - at), at)
+                self._check()
+                if not piece:
+                    raise _changed(self._media)
+                at += len(piece)
+                yield piece
 
         return stream
 

@@ -7,8 +7,8 @@ import anyio
 import msgspec
 
 from pipeline.drain import Drain
-from pipeline.errors import Failure, StopForHuman
-from pipeline.gemini.api import Call, CallFailed, Reply, Route, Transport
+from pipeline.errors import Failure, ItemError, StopForHuman
+from pipeline.gemini.api import Call, Reply, Route, Transport
 from pipeline.gemini.health import Patience
 from pipeline.gemini.origins import may_upload_to, origin
 from pipeline.gemini.retrying import SessionLost, failure_of
@@ -132,6 +132,7 @@ class Upload:
                 return None
             stalled = 0 if reached > offset else stalled + 1
             if stalled >= _QUERIES_MAX:
+                await self._end_fruitless(f"the upload's session takes nothing more at {offset}")
                 return None
             offset = reached
             self._take(offset)
@@ -175,30 +176,27 @@ class Upload:
         return read_standing(reply)
 
     async def _stumble(self, lost: SessionLost) -> None:
-        """Count a try without progress, and wait. Raises ``CallFailed`` where it was the last."""
+        """Count a try without progress, and wait. Raises ``ItemError`` where it was the last."""
         verdict = lost.verdict
         self._by_rule[verdict.rule] = self._by_rule.get(verdict.rule, 0) + 1
         if verdict.tries is not None and self._by_rule[verdict.rule] >= verdict.tries:
-            raise self._failed(failure_of(verdict.signal.route, verdict))
+            raise ItemError(failure_of(verdict.signal.route, verdict))
         if lost.charged:
             self._fruitless += 1
             if self._fruitless >= self._spec.attempts:
-                raise self._failed(failure_of(verdict.signal.route, verdict))
+                raise ItemError(failure_of(verdict.signal.route, verdict))
         await self._pause()
 
     async def _end_fruitless(self, message: str) -> None:
         """The session ended without a file, by no fault of the network."""
         self._fruitless += 1
         if self._fruitless >= self._spec.attempts:
-            raise self._failed(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
+            raise ItemError(Failure(stage="upload", kind="upload_failed", message=message, retryable=True))
         await self._pause()
 
     async def _pause(self) -> None:
         with self._drain.interruptible():
             await anyio.sleep(random.uniform(0, self._patience.backoff_cap(self._fruitless)))  # noqa: S311  # jitter
-
-    def _failed(self, failure: Failure) -> CallFailed:
-        return CallFailed(failure, attempts=self._fruitless, ambiguous=False)
 
     def _take(self, offset: int) -> None:
         if offset != self._taken:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from pipeline.clock import SystemClock
@@ -13,14 +14,16 @@ from pipeline.drain import Drain
 from pipeline.emulator.plan import Fault, Plan
 from pipeline.emulator.server import Emulator
 from pipeline.errors import Again, ItemError, StopForHuman, StorageFull, TryAgain
-from pipeline.gemini.api import FilesApi
+from pipeline.gemini.api import Call, FilesApi, Reply, Route
 from pipeline.gemini.client import open_client
 from pipeline.gemini.health import Patience
+from pipeline.gemini.source import open_source
+from pipeline.gemini.upload import Upload
 from pipeline.limits import Limits
 from pipeline.records import FileIdentity, FileState, Media
 from pipeline.spec import EndpointSpec, UploadSpec
 from tests.gemini.conftest import CANARY, raw_server, says
-from tests.gemini.doubles import Recorder
+from tests.gemini.doubles import Recorder, Service
 
 MIB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -166,6 +169,39 @@ async def test_foreign_upload_url_stops_the_run_and_sends_nothing(made: Callable
             await b.upload(made(100))
         assert b.routes() == ["upload_start"]
         assert b.drain.exit_code == 5
+
+
+async def test_sessions_that_never_take_a_byte_are_given_up(made: Callable[..., Media]) -> None:
+    """Each is "active" and stays at 0: after as many as there are tries the item ends, having called no model."""
+    media = made(100)
+    calls: list[Route] = []
+
+    def answered(call: Call, _number: int) -> Reply:
+        calls.append(call.route)
+        if call.route is Route.UPLOAD_START:
+            return Reply(status=200, headers={"x-goog-upload-url": "http://127.0.0.1:9/u"}, body=b"")
+        return Reply(
+            status=200, headers={"x-goog-upload-status": "active", "x-goog-upload-size-received": "0"}, body=b""
+        )
+
+    source = await open_source(media)
+    upload = Upload(
+        Service(answered),
+        source,
+        media,
+        base_url="http://127.0.0.1:9",
+        api_version="v1beta",
+        spec=UploadSpec(attempts=3),
+        patience=HASTE,
+        drain=Drain(),
+        progress=lambda _bytes: None,
+    )
+    with anyio.fail_after(30), pytest.raises(ItemError) as caught:
+        await upload.run()
+
+    assert (caught.value.failure.kind, caught.value.failure.retryable) == ("upload_failed", True)
+    assert caught.value.attempts == 0
+    assert calls.count(Route.UPLOAD_START) == 3
 
 
 async def test_dead_uploads_end_as_a_retryable_failure(made: Callable[..., Media]) -> None:
