@@ -2,7 +2,7 @@
 
 Files of one MIME type take about as long as one another. Until that time is known only a few *scouts* of a type
 are asked, at growing intervals; the others wait for what the scouts find out, and are then asked when they should
-be done.
+be done. Not all files of a type are alike, so no scout is waited for for long, and no expectation is long.
 """
 
 import math
@@ -11,11 +11,15 @@ import msgspec
 
 SCOUTS = 2
 """Files of a type that are asked about while nothing is known of the type."""
+SCOUT_ASKS = 12
+"""So often is a scout asked, in about twelve seconds, before another joins it: it may be the longest of them all."""
 
 FIRST_INTERVAL_SECONDS = 0.5
 AGE_SHARE = 0.25
 """A file is asked about again after this share of its age: it is found at most a quarter late."""
 MAX_INTERVAL_SECONDS = 15.0
+MAX_EXPECTED_SECONDS = 30.0
+"""No file waits longer to be asked for the first time: one long video says little of the clips behind it."""
 SILENCE_SECONDS = 15.0
 """A scout whose answer takes longer is one no more: it finds nothing out."""
 SHRINK = 0.95
@@ -83,7 +87,7 @@ class Schedule:
         known = waiting.mime_type in self._expected_seconds
         if waiting.asked == 0 and known:
             took = min(took, self._expected_seconds[waiting.mime_type]) * SHRINK
-        self._expected_seconds[waiting.mime_type] = took
+        self._expected_seconds[waiting.mime_type] = took = min(took, MAX_EXPECTED_SECONDS)
         if not known:
             for other in self._waiting.values():
                 if other.mime_type == waiting.mime_type and other.asked == 0 and other.out_since is None:
@@ -101,8 +105,9 @@ class Schedule:
             if waiting.mime_type not in self._expected_seconds:
                 if waiting.out_since is not None and now - waiting.out_since > SILENCE_SECONDS:
                     continue
-                scouts[waiting.mime_type] = scouts.get(waiting.mime_type, 0) + 1
-                if scouts[waiting.mime_type] > SCOUTS:
-                    continue
+                if waiting.asked < SCOUT_ASKS:
+                    scouts[waiting.mime_type] = scouts.get(waiting.mime_type, 0) + 1
+                    if scouts[waiting.mime_type] > SCOUTS:
+                        continue
             eligible.append(name)
         return eligible

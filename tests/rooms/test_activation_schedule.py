@@ -39,6 +39,29 @@ def test_what_was_learnt_makes_the_next_ones_cheap() -> None:
     assert calls <= 40
 
 
+def test_long_videos_in_front_hold_up_no_clip_behind_them() -> None:
+    """Two that take ten minutes are asked about first; the others take five seconds."""
+    long = {f"files/long{n}": 600.0 for n in range(2)}
+    calls, found = simulate(Schedule(), long | {f"files/{n}": 5.0 for n in range(38)})
+    assert max(at for name, at in found.items() if name not in long) < 20
+    assert max(found.values()) <= 615
+    assert calls < 250
+
+
+def test_a_clip_after_a_long_video_is_not_expected_to_take_as_long() -> None:
+    schedule = Schedule()
+    simulate(schedule, {"files/long": 600.0})
+    _, found = simulate(schedule, {"files/clip": 5.0})
+    assert found["files/clip"] <= 30
+
+
+def test_many_long_videos_are_asked_about_without_haste() -> None:
+    """512 that take ten minutes: at most every fifteen seconds each, most far more rarely."""
+    calls, found = simulate(Schedule(), {f"files/{n}": 600.0 for n in range(512)})
+    assert max(found.values()) <= 615
+    assert calls / 600 < 8
+
+
 def test_a_stuck_scout_does_not_hold_up_files_of_another_type() -> None:
     """Scouts are chosen by type: videos that never end leave images alone."""
     schedule = Schedule()
