@@ -155,6 +155,21 @@ def pipeline(
     return Ended(watched.returncode, stdout, stderr, time.monotonic() - began, 0)
 
 
+def in_shell(script: str, *arguments: object, key: str | None = None, cwd: Path = ROOT) -> Ended:
+    """A bash ``script`` that has the command line of ``pipeline ARGUMENTS`` as ``"$@"``."""
+    began = time.monotonic()
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", PYTHON, "-m", "pipeline", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=environment(key),
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, 0)
+
+
 def run(source: object, output: Path, *arguments: object, base_url: str | None = None, **more: Any) -> Ended:
     """``pipeline run --json`` against ``base_url``, or the built-in emulator where none is given."""
     where = ["--emulator"] if base_url is None else ["--base-url", base_url]
