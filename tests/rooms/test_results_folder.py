@@ -213,7 +213,7 @@ async def test_a_damaged_last_line_that_was_durable_is_no_torn_tail(tmp_path: Pa
     assert (path / "results.jsonl").stat().st_size == len(content)
 
 
-@pytest.mark.parametrize("loss", ["deleted", "copied folder", "older"])
+@pytest.mark.parametrize("loss", ["deleted", "copied folder", "older", "corrupt"])
 async def test_the_ledger_follows_the_file(tmp_path: Path, loss: str) -> None:
     """Without a ledger, with one of another file, or with one that is behind, every line is known again."""
     path = tmp_path / "run"
@@ -224,6 +224,8 @@ async def test_the_ledger_follows_the_file(tmp_path: Path, loss: str) -> None:
         (path / "ledger.sqlite3").unlink()
     elif loss == "older":
         (path / "ledger.sqlite3").write_bytes(older)
+    elif loss == "corrupt":
+        (path / "ledger.sqlite3").write_bytes(b"\0garbage" * 1000)
     else:
         content = (path / "results.jsonl").read_bytes()
         (path / "other").write_bytes(content)
