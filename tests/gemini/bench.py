@@ -13,13 +13,7 @@ from pipeline.gemini.intents import JournalledTransport
 from pipeline.gemini.models import KeyProbe
 from pipeline.gemini.retrying import RetryingTransport
 from pipeline.spec import EndpointSpec, QuotaSpec
-from tests.gemini.doubles import (
-    IntentBook,
-    Recorder,
-    Script,
-    Service,
-    generate,
-)
+from tests.gemini.doubles import IntentBook, Recorder, Script, Service, generate
 
 
 class Bench:

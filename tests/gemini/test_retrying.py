@@ -9,15 +9,7 @@ from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route
 from pipeline.gemini.retrying import SessionLost
 from pipeline.gemini.wire import FaultKind
 from tests.gemini.bench import Bench
-from tests.gemini.doubles import (
-    OK,
-    UNAVAILABLE,
-    error,
-    generate,
-    lost,
-    quota,
-    virtually,
-)
+from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, lost, quota, virtually
 
 
 def test_service_faults_are_retried_until_the_attempts_are_used_up() -> None:

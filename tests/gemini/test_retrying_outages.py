@@ -11,14 +11,7 @@ from pipeline.events import Retrying
 from pipeline.gemini.api import Call, CallFailed, Reply
 from pipeline.gemini.wire import FaultKind
 from tests.gemini.bench import Bench
-from tests.gemini.doubles import (
-    OK,
-    UNAVAILABLE,
-    error,
-    generate,
-    lost,
-    virtually,
-)
+from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, lost, virtually
 
 
 def test_outage_costs_no_attempts_and_is_probed_by_a_trickle() -> None:

@@ -9,13 +9,7 @@ from pipeline.errors import Draining, StopEarly
 from pipeline.events import GateClosed, LimitLearnt
 from pipeline.gemini.api import Reply
 from tests.gemini.bench import Bench
-from tests.gemini.doubles import (
-    OK,
-    error,
-    generate,
-    quota,
-    virtually,
-)
+from tests.gemini.doubles import OK, error, generate, quota, virtually
 
 
 def test_a_refusal_for_quota_costs_no_attempt_and_holds_every_worker() -> None:
