@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import open_files
-from pipeline.config import api_key, endpoint, environment, required_key
+from pipeline.config import api_key, check_working_directory, endpoint, environment, required_key
 from pipeline.errors import Failure, ItemError, StopEarly, StorageFull, TryAgain
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
@@ -23,6 +23,8 @@ from pipeline.settings import CommandLine, read
 
 def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **given: Any) -> None:
     """Do ``verb``; failures of single files are told on stderr and make the exit code 1."""
+    if verb == "upload":
+        check_working_directory()
     config, _ = read(CommandLine(source="-", settings=settings), environment())
     key = required_key(environment(), emulator_hint=False)
     if warning := api_key(environment())[1]:

@@ -70,3 +70,4 @@ def test_killed_everywhere(tracing_allowed: None, server: Emulator, manifest: Pa
         1 for _ in itertools.takewhile(lambda n: is_killed(call, n, server, manifest, tmp_path / f"{n}"), points)
     )
     print(f"\n{call}: {kills} kills")
+    assert kills

@@ -88,7 +88,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_on(copy: Path, *tests: str) -> "subprocess.CompletedProcess[str]":
     """Run these tests against the copy."""
     return subprocess.run(
-        [sys.executable, "-B", "-m", "pytest", "-n", "0", "-q", "-x", *tests],
+        [sys.executable, "-B", "-m", "pytest", "-n", "0", "-q", "-x", f"--basetemp={copy / 'temporary'}", *tests],
         check=False,
         capture_output=True,
         text=True,

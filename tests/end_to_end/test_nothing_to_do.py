@@ -8,6 +8,7 @@ from pipeline.manifest.fingerprint import fingerprint, prompt_sha256
 from pipeline.records import Answer, Item, Outcome, Status
 from pipeline.results import durable
 from pipeline.results.record import encode, line_of
+from tests.support import generated
 from tests.support.builders import NOW
 from tests.support.processes import emulator, run
 
@@ -56,3 +57,25 @@ def test_no_call_is_made_over_many_done_items_and_removed_ones_are_told(tmp_path
             assert f"{REMOVED} no longer in SOURCE" in ended.stderr
             assert ended.summary["wall_seconds"] < AT_MOST_SECONDS
     assert (output / "results.jsonl").read_bytes() == before
+
+
+def test_order_times_and_places_change_nothing(tmp_path: Path) -> None:
+    """Rows in another order, touched and copied media, a run folder that has moved: 0 calls, the same lines."""
+    generated.pictures(tmp_path / "media", 4)
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [json.dumps({"media": f"media/{number:05d}.png"}) + "\n" for number in range(4)]
+    manifest.write_text("".join(rows))
+    with emulator() as server:
+        assert run(manifest, tmp_path / "run", base_url=server.base_url).exit_code == 0
+        before = (tmp_path / "run" / "results.jsonl").read_bytes()
+        calls = server.ledger()["calls_total"]
+        manifest.write_text("".join(reversed(rows)))
+        os.utime(tmp_path / "media" / "00000.png")
+        copy = tmp_path / "media" / "copy"
+        copy.write_bytes((tmp_path / "media" / "00001.png").read_bytes())
+        copy.replace(tmp_path / "media" / "00001.png")
+        (tmp_path / "run").rename(tmp_path / "moved")
+        again = run(manifest, tmp_path / "moved", base_url=server.base_url)
+        assert (again.exit_code, again.summary["items"]["unchanged"]) == (0, 4), again.stderr
+        assert server.ledger()["calls_total"] == calls
+    assert (tmp_path / "moved" / "results.jsonl").read_bytes() == before

@@ -3,14 +3,13 @@
 import os
 import pty
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support import generated
-from tests.support.processes import KEY, PYTHON, ROOT, by_key, emulator, environment
+from tests.support.processes import KEY, PYTHON, ROOT, by_key, emulator, environment, in_shell
 
 ITEMS = 60
 
@@ -19,14 +18,6 @@ ITEMS = 60
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small pictures, no two alike."""
     return generated.pictures(tmp_path_factory.mktemp("media"), ITEMS)
-
-
-def in_shell(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """``script`` with the command line of ``pipeline ARGUMENTS`` as ``"$@"``."""
-    command = ["bash", "-c", script, "bash", PYTHON, "-m", "pipeline", *map(str, arguments)]
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment(None)
-    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +36,7 @@ def in_shell(script: str, *arguments: object) -> "subprocess.CompletedProcess[st
 def test_streams_that_take_nothing(media: Path, tmp_path: Path, script: str, exit_code: int) -> None:
     """The exit code is the run's own; a stdout that should have held the summary and is full is worth a 5."""
     ended = in_shell(script, "run", media, "-o", tmp_path / "run", "--emulator", "--json", "--limit", 2)
-    assert ended.returncode == exit_code, ended.stderr
+    assert ended.exit_code == exit_code, ended.stderr
     assert "Traceback" not in ended.stderr
     if exit_code != 2:
         assert len(by_key(tmp_path / "run")) == 2  # and nothing else was written into it

@@ -1,9 +1,8 @@
-"""What the fault tests share: an emulator that no run may ask for a list, manifests of one row a fault, and memory."""
+"""What the fault tests share: an emulator that no run may ask for a list, and manifests of one row a fault."""
 
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import processes
-from tests.support.processes import KEY, PYTHON, ROOT, Emulator, emulator, environment
+from tests.support.processes import Emulator, emulator
 
 BRIEF = 'describe = "brief"\n'
 
@@ -71,31 +70,6 @@ def wait_until(holds: Callable[[], object], seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
     while not holds() and time.monotonic() < until:
         time.sleep(0.02)
-
-
-_MEASURED = """
-import resource, subprocess, sys
-ended = subprocess.run(sys.argv[1:])
-sys.stderr.write(f"peak {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}\\n")
-sys.exit(ended.returncode)
-"""
-
-
-def measured_run(source: Path, output: Path, *arguments: object, base_url: str) -> processes.Ended:
-    """``run --json`` with the most memory that it held."""
-    command = [PYTHON, "-m", "pipeline", "run", source, "-o", output, "--json", "--base-url", base_url, *arguments]
-    ended = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *map(str, command)],
-        env=environment(KEY),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    unit_bytes = 1 if sys.platform == "darwin" else 1024
-    peak_bytes = int(ended.stderr.split()[-1]) * unit_bytes
-    return processes.Ended(ended.returncode, ended.stdout, ended.stderr, 0.0, peak_bytes)
 
 
 def sparse_video(path: Path, size_bytes: int) -> Path:

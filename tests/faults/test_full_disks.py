@@ -1,5 +1,6 @@
 """Full and broken disks under the real command: exit 5 with one sentence, whole lines, and nothing paid for twice."""
 
+import json
 import os
 import subprocess
 import time
@@ -146,6 +147,22 @@ def test_a_short_write_of_the_ledger_costs_no_answer(media: Path, tmp_path: Path
         assert ended.exit_code in (0, 5), ended.stderr
         assert "Traceback" not in ended.stderr
         assert_completes(media, output, server, temporary)
+
+
+@pytest.mark.usefixtures("tracing_allowed")
+def test_a_slow_disk_holds_nothing_up(media: Path, tmp_path: Path, temporary: Path) -> None:
+    """Each sync of the results takes 50 ms more: 20 items a second go on as they would, and the event loop is free."""
+    output = tmp_path / "run"
+    output.mkdir(mode=0o700)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"key": f"k{n}", "prompt": f"p{n}"}) + "\n" for n in range(80)))
+    with emulator(PLAN) as server:
+        wrapper = injected(output / "results.jsonl", "fdatasync", "delay_enter=50000")
+        ended = run_under(wrapper, rows, output, server, temporary, "--rpm", 1200)
+    assert ended.exit_code == 0, ended.stderr
+    assert len(by_key(output)) == 80
+    assert ended.summary["wall_seconds"] < 1.5 * 80 / 20
+    assert ended.summary["loop_lag_ms"]["p99"] < 50
 
 
 WITH_SMALL_FILES = """

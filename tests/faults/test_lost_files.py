@@ -1,5 +1,6 @@
 """Remote files that vanish, expire, fail or never become ACTIVE, and uploads whose end is never told."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,33 @@ def test_useless_files_are_deleted(seen: Seen, name: str) -> None:
     """What the service can't process, holds wrongly or refuses doesn't fill the project's storage for two days."""
     names = {upload["name"] for upload in seen.uploads if upload["displayName"].startswith(f"{name}.mp4 ")}
     assert names <= seen.deleted
+
+
+@pytest.mark.parametrize("each", [8, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def test_many_files_in_trouble_at_once(tmp_path: Path, each: int) -> None:
+    """As many files vanish, fail or hang once, and as many always do: one upload more at most for each, no hostage."""
+    troubles = {
+        "vanish": ("gone", {"attempt": 1}, None),
+        "fail_processing": ("failing", {}, "file_failed"),
+        "stuck_processing": ("stuck", {}, "stuck_processing"),
+    }
+    for number in range(each):
+        for offset, name in enumerate((*(word for word, _, _ in troubles.values()), "sound")):
+            path = tmp_path / "media" / f"{name}_{number:03d}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(generated.image("PNG", 4 * number + offset, 32))
+    faults = [fault(kind, match=f"{word}_", **more) for kind, (word, more, _) in troubles.items()]
+    with service(*faults, plan='[processing_seconds]\n"image/*" = 0.2') as server:
+        settings = ("--via", "files", "--set", "activation.deadline_seconds=3", "--set", "run.max_failed_share=1")
+        ended = run(tmp_path / "media", tmp_path / "run", *settings, base_url=server.base_url)
+        assert ended.exit_code == 1, ended.stderr
+        uploads = Counter(upload["displayName"].split(".png")[0] for upload in server.ledger()["uploads"])
+    found = by_key(tmp_path / "run")
+    assert len(found) == 4 * each
+    expected = {word: kind for word, _, kind in troubles.values()} | {"sound": None}
+    for key, line in found.items():
+        assert (line["error"] or {}).get("kind") == expected[key.partition("_")[0]], key
+        assert uploads[key.removesuffix(".png")] == (1 if key.startswith("sound") else 2)
 
 
 def test_expired_files_are_uploaded_again_once(tmp_path: Path) -> None:

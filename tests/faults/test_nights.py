@@ -66,6 +66,31 @@ def test_five_nights_add_up(tmp_path: Path) -> None:
         assert last.seconds < 5
 
 
+def test_nights_that_end_at_their_deadline_add_up(tmp_path: Path) -> None:
+    """Seven nights too short for the job, with some 503 in all of them: calls are items and what failed."""
+    rows = manifest(tmp_path / "rows.jsonl", {f"row {number:03d}": {} for number in range(140)})
+    arguments = ("--concurrency", 3, "--max-time", "4s", "--grace", "2")
+    with service(fault("503", route="generate", rate=0.04), plan="[latency]\ngenerate = 0.3") as server:
+        nights = [run(rows, tmp_path / "run", *arguments, base_url=server.base_url) for _ in range(7)]
+        assert {night.exit_code for night in nights[:6]} == {3}
+        assert max(night.summary["wall_seconds"] for night in nights) < 4
+        assert sum(night.summary["requests"] for night in nights) >= 30
+        nights.append(run(rows, tmp_path / "run", base_url=server.base_url))
+        assert nights[-1].exit_code == 0, nights[-1].stderr
+        calls = sum(server.ledger()["calls"]["generate"].values())
+        assert calls == sum(night.summary["requests"] for night in nights)
+        failed = server.ledger()["faults"]["503"]
+        assert calls == 140 + failed
+        retries = sum(night.summary["retries"] for night in nights)
+        assert retries <= failed <= retries + 7 * 3  # one that a deadline met while it waited is a night's first call
+        assert len(by_key(tmp_path / "run")) == server.ledger()["paid_answers"] == 140
+        everything = server.ledger()["calls_total"]
+        last = run(rows, tmp_path / "run", *arguments, base_url=server.base_url)
+        assert (last.exit_code, last.summary["items"]["unchanged"]) == (0, 140)
+        assert server.ledger()["calls_total"] == everything
+        assert last.seconds < 5
+
+
 def test_an_item_lost_to_ambiguous_faults_three_nights_in_a_row_is_given_up(tmp_path: Path) -> None:
     """Each night may have paid for it: after the third only ``--retry-failed`` sends it again."""
     rows = manifest(tmp_path / "rows.jsonl", {"doomed": {}, "fine": {}})

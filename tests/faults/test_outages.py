@@ -2,6 +2,7 @@
 
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,28 @@ def test_an_outage_after_a_day_quota_that_was_none_is_waited_out(tmp_path: Path)
         ended = run(rows, tmp_path / "run", "--concurrency", 12, base_url=server.base_url, timeout=60)
         assert server.ledger()["faults"]["503"] >= 10
     assert ended.exit_code == 0, ended.stderr
+
+
+def test_half_of_all_calls_failing_gets_few_calls_again(tmp_path: Path) -> None:
+    """At no moment more retries than ten, a tenth of the answers and two a second: every item is answered in the end.
+
+    Eight more may go together when what looked like an outage of everything is over.
+    """
+    rows = manifest(tmp_path / "rows.jsonl", ROWS)
+    with service(fault("503", route="generate", rate=0.5), plan="seed = 5") as server:
+        settings = ("--concurrency", 16, "--set", "generation.attempts=30")
+        ended = run(rows, tmp_path / "run", *settings, base_url=server.base_url)
+        assert ended.exit_code == 0, ended.stderr
+        calls = [call for call in server.calls() if call["route"] == "generate"]
+    assert len(by_key(tmp_path / "run")) == len(ROWS)
+    retries = answered = 0
+    began = datetime.fromisoformat(calls[0]["time"])
+    for call in calls:
+        seconds = (datetime.fromisoformat(call["time"]) - began).total_seconds()
+        retries += call["attempt"] > 1
+        answered += call["status"] == 200
+        assert retries <= 10 + 0.1 * answered + 2 * seconds + 8
+    assert retries == ended.summary["retries"] >= 0.5 * len(ROWS)
 
 
 @pytest.mark.parametrize("retry_info", ["9223372036854775807s", "-1s", "NaNs", "0.25s", "soon"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.service import error_of, fault, manifest, measured_run, service
+from tests.faults.service import error_of, fault, manifest, service
 from tests.support import generated
-from tests.support.processes import Ended, by_key, run
+from tests.support.processes import Ended, by_key, measured_run, run
 from tests.support.proxy import Toxic, proxy
 
 ONCE: dict[str, dict[str, Any]] = {

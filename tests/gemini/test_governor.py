@@ -230,6 +230,14 @@ def test_retry_budget_grows_with_successes_and_never_ends_for_good() -> None:
     assert budget.take(0.0) == 0.0
 
 
+def test_a_long_partial_outage_is_not_owed_for_afterwards() -> None:
+    """A thousand workers fail for an hour: none waits longer than a minute, and two minutes later none waits at all."""
+    budget = RetryBudget()
+    waits = [budget.take(second) for second in range(3600) for _ in range(20)]
+    assert max(waits) == 60.0
+    assert budget.take(3600.0 + 120.0) == 0.0
+
+
 def test_token_ratios_are_learnt_by_kind() -> None:
     """A picture's estimate and a clip's are each corrected by their own answers."""
     ratios = TokenRatios()

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ItemError, StopForHuman, StorageFull, TryAgain
 from pipeline.gemini.api import Call, Reply, Route
 from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, quota, virtually
-from tests.gemini.test_retrying import Bench
+from tests.gemini.bench import Bench
 
 FULL = error(429, "Quota exceeded for metric: file_storage_bytes")
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.manifest.fingerprint import fingerprint
 from pipeline.records import FileIdentity, Media
-from tests.rooms.test_manifest_stage import Night
+from tests.rooms.night import Night
 
 HERE = Path(__file__).parent
 GOLDEN = [json.loads(line) for line in (HERE / "fingerprints.jsonl").read_bytes().split(b"\n") if line]

@@ -1,137 +1,19 @@
-"""The manifest room at work, with the ledger in memory."""
+"""The manifest room at work, with the ledger in memory: what is sent, and what is not."""
 
-import json
 import os
 import shutil
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import anyio
 import msgspec
 import pytest
 
 from pipeline.clock import SystemClock
-from pipeline.errors import StopForHuman, UsageError
-from pipeline.events import Event, ItemAdmitted, SourceRead, Warned
-from pipeline.ledger.api import Intent, Mark, Offset
+from pipeline.events import SourceRead, Warned
+from pipeline.ledger.api import Intent
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.limits import Limits
-from pipeline.manifest.fingerprint import media_sha256
-from pipeline.manifest.stage import ManifestRoom
-from pipeline.records import Item, Outcome, Rejected, Status
-from pipeline.spec import ItemDefaults, Selection, SourceSpec
-
-SAMPLES = Path("sample_manifests")
-
-
-class Night:
-    """One run of the room over one ledger, and what came of it."""
-
-    def __init__(self, ledger: MemoryLedger) -> None:
-        self.ledger = ledger
-        self.events: list[Event] = []
-        self.items: list[Item] = []
-        self.outcomes: list[Outcome] = []
-
-    def notify(self, event: Event) -> None:
-        self.events.append(event)
-
-    def room(self, path: Path | None, **options: Any) -> ManifestRoom:
-        source = {name: options.pop(name) for name in ("group", "media_roots") if name in options}
-        defaults = {name: options.pop(name) for name in ("prompt", "template", "generation") if name in options}
-        limits = options.pop("limits", Limits())
-        return ManifestRoom(
-            source=SourceSpec(path=path, **source),
-            defaults=ItemDefaults(**defaults),
-            selection=Selection(**options),
-            limits=limits,
-            ledger=self.ledger,
-            identities=self.ledger.identities,
-            clock=SystemClock(),
-            observer=self,
-            run_folder=Path("no run folder"),
-        )
-
-    async def run(self, path: Path | None, **options: Any) -> ManifestRoom:
-        self.ledger.next_run()
-        room = self.room(path, **options)
-        items, arriving = anyio.create_memory_object_stream[Item](1)
-        rejected, failing = anyio.create_memory_object_stream[Outcome](1)
-
-        async def take_items() -> None:
-            async with arriving:
-                async for item in arriving:
-                    self.items.append(item)
-
-        async def take_outcomes() -> None:
-            async with failing:
-                async for outcome in failing:
-                    self.outcomes.append(outcome)
-
-        async with items, rejected, anyio.create_task_group() as group:
-            group.start_soon(take_items)
-            group.start_soon(take_outcomes)
-            try:
-                await room.run(items, rejected)
-            except (StopForHuman, UsageError) as error:
-                self.stop = error
-            items.close()
-            rejected.close()
-        return room
-
-    @property
-    def decisions(self) -> Counter[str]:
-        return Counter(str(event.decision) for event in self.events if isinstance(event, ItemAdmitted))
-
-    @property
-    def failures(self) -> dict[str, str]:
-        return {o.subject.key: o.failure.kind for o in self.outcomes if o.failure}
-
-    async def commit(self, status: Status = Status.SUCCEEDED) -> None:
-        """Mark all that was sent or rejected, as the results room would."""
-        sent = [
-            Mark(
-                key=item.key,
-                status=status,
-                fingerprint=item.fingerprint,
-                kind=None,
-                retryable=False,
-                emulated=False,
-                offset=0,
-                size_bytes=1,
-                media_sha256=media_sha256(item.media),
-            )
-            for item in self.items
-        ]
-        failed = [
-            Mark(
-                key=o.subject.key,
-                status=Status.FAILED,
-                fingerprint=o.subject.fingerprint,
-                kind=o.failure and o.failure.kind,
-                retryable=False,
-                emulated=False,
-                offset=0,
-                size_bytes=1,
-            )
-            for o in self.outcomes
-        ]
-        await self.ledger.mark([*sent, *failed], Offset(inode=1, size_bytes=1, mtime_ns=1))
-
-
-def write(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture
-def media(tmp_path: Path) -> Path:
-    """A folder with three small media."""
-    for name in ("coffee.jpg", "rocket.jpg", "coffee_zoom.mp4"):
-        shutil.copy(SAMPLES / "media" / name, tmp_path / name)
-    return tmp_path
+from pipeline.records import Rejected
+from tests.rooms.night import SAMPLES, Night, write
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
@@ -364,83 +246,3 @@ async def test_a_failed_line_shows_the_media(media: Path) -> None:
     assert subject.paths == ("nowhere.jpg", "rocket.jpg")
     assert subject.failure.message == "line 1: nowhere.jpg: no such file"
     msgspec.json.encode(subject)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("photo.jpg", b"\xff\xd8\xff", "put it in a folder or a manifest"),
-        ("photo", b"\xff\xd8\xff", "put it in a folder or a manifest"),
-        ("list.txt", b"a.jpg", "is no manifest"),
-        ("missing.jsonl", None, "can't be read"),
-    ],
-)
-def test_sources_that_are_none(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
-    """What can't be a SOURCE is refused when the room is built."""
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match=words):
-        Night(MemoryLedger()).room(tmp_path / name)
-
-
-def test_a_bad_template_is_refused_at_once(media: Path) -> None:
-    """The run's own template is compiled before anything is read."""
-    with pytest.raises(UsageError, match="the prompt given"):
-        Night(MemoryLedger()).room(media, prompt="{{ x")
-
-
-async def test_no_usable_row(media: Path) -> None:
-    """All rows fail, each has its line, and the room tells that none was usable."""
-    night = Night(MemoryLedger())
-    room = await night.run(write(media / "m.jsonl", {"media": "nowhere.jpg"}, ["x"]))
-    assert (room.total, room.usable, room.read_to_end) == (2, 0, True)
-    assert night.failures == {"nowhere.jpg": "missing_file", "line:2": "bad_row"}
-
-
-async def test_stdin(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows from a pipe are read relative to the working directory, also twice for --on-change stop."""
-    monkeypatch.chdir(media)
-    stdin = os.dup(0)
-    try:
-        for on_change in ("run", "stop"):
-            read_end, write_end = os.pipe()
-            os.dup2(read_end, 0)
-            os.write(write_end, b'{"media": "coffee.jpg"}\n{"media": "../x.jpg"}')
-            os.close(write_end)
-            os.close(read_end)
-            night = Night(MemoryLedger())
-            await night.run(None, on_change=on_change)
-            assert [item.key for item in night.items] == ["coffee.jpg"]
-            assert night.failures == {"../x.jpg": "outside_root"}
-    finally:
-        os.dup2(stdin, 0)
-        os.close(stdin)
-
-
-async def test_a_silent_pipe_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain ends the reading of a pipe that nobody writes to."""
-    stdin = os.dup(0)
-    read_end, write_end = os.pipe()
-    os.dup2(read_end, 0)
-    started = time.monotonic()
-    try:
-        with anyio.move_on_after(0.2) as scope:
-            await Night(MemoryLedger()).run(None)
-    finally:
-        os.dup2(stdin, 0)
-        for descriptor in (stdin, read_end, write_end):
-            os.close(descriptor)
-    assert scope.cancelled_caught
-    assert time.monotonic() - started < 5
-
-
-async def test_a_long_hash_can_be_cancelled(tmp_path: Path) -> None:
-    """A drain doesn't wait for gigabytes to be hashed."""
-    with (tmp_path / "a.png").open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        file.truncate(100 * 1024**3)
-    started = time.monotonic()
-    with anyio.move_on_after(0.3) as scope:
-        await Night(MemoryLedger()).run(tmp_path, limits=Limits(file_bytes=2**40))
-    assert scope.cancelled_caught
-    assert time.monotonic() - started < 5

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from pipeline.results import durable, salvage
 from pipeline.results.compaction import compact
 from pipeline.results.stage import ResultsRoom
 from pipeline.whole import append_whole, replace_file
-from tests.rooms.test_results_folder import Watcher, commit, keys, known, opened, outcome, run, texts
+from tests.rooms.run_folders import Watcher, commit, keys, known, opened, outcome, run, texts
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -219,3 +221,84 @@ def test_the_log_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     written = [json.loads(line)["number"] for name in names for line in (tmp_path / name).read_bytes().splitlines()]
     assert written == list(range(written[0], 40))
     assert all((tmp_path / name).stat().st_size <= 300 for name in names)
+
+
+@pytest.mark.parametrize("fault", ["sync fails", "short write"])
+async def test_a_failed_commit_ends_the_run_and_keeps_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """A failed sync is not tried again, nothing is acknowledged, and the next run takes the salvaged lines in."""
+    path = tmp_path / "run"
+    await run(path, outcome("a"))
+    tries = []
+
+    def no_sync(fd: int) -> None:
+        if os.fstat(fd).st_ino != (path / "results.jsonl").stat().st_ino:
+            return os.fdatasync(fd)
+        tries.append(fd)
+        raise OSError(errno.EIO, "I/O error")
+
+    def short(fd: int, data: Any) -> int:
+        if os.fstat(fd).st_ino != (path / "results.jsonl").stat().st_ino:
+            return real_write(fd, data)
+        tries.append(fd)
+        if len(tries) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_write(fd, data[:50])
+
+    real_write = os.write
+    watcher = Watcher()
+    with pytest.raises(StopForHuman, match=r"answers since then are kept in .*run until"):  # noqa: PT012
+        async with opened(path) as folder:
+            if fault == "sync fails":
+                monkeypatch.setattr(durable, "sync_data", no_sync)
+            else:
+                monkeypatch.setattr(os, "write", short)
+            room = ResultsRoom(folder, backend="gemini", observer=watcher, on_committed=watcher.outcomes.append)
+            send, receive = anyio.create_memory_object_stream[Outcome](1)
+            send.send_nowait(outcome("b"))
+            send.close()
+            with anyio.fail_after(10):
+                await room.run(receive)
+    monkeypatch.undo()
+    assert len(tries) == (1 if fault == "sync fails" else 2)
+    assert watcher.events == watcher.outcomes == []
+    assert (path / "results.jsonl").read_bytes().endswith(b"\n")
+    async with opened(path) as folder:
+        assert folder.recovered
+        assert await known(folder, "a", "b") == [True, True]
+        await compact(folder, source_was_read=True)
+    assert keys(path) == ["a", "b"]
+    assert not list(path.glob("salvage-*"))
+
+
+IN_A_SMALL_FILE = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.rooms import run_folders as t
+from pipeline.errors import StopForHuman
+
+async def main():
+    async with t.opened(Path(sys.argv[1])) as folder:
+        await t.commit(folder, t.outcome("a"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+        for n in range(1000):
+            await t.commit(folder, t.outcome(str(n), "x" * 60_000))
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    asyncio.run(main())
+except StopForHuman as stop:
+    print("STOPPED", stop)
+"""
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    """Where the file can't grow (a true short write), the run stops with a sentence and every line is whole."""
+    arguments = [str(tmp_path / "run"), str(Path(__file__).parents[2])]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_SMALL_FILE, *arguments], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("STOPPED No space left"), done.stderr
+    assert 10 < len(keys(tmp_path / "run")) < 18

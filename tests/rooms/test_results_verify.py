@@ -11,7 +11,7 @@ from pipeline.ledger import peek
 from pipeline.results import check
 from pipeline.results.check import Findings, LineCheck, lines_of
 from pipeline.results.verify import Verified, hold
-from tests.rooms.test_results_folder import OPEN_LEDGER, commit, keys, opened, outcome, run, texts
+from tests.rooms.run_folders import OPEN_LEDGER, commit, keys, opened, outcome, run, texts
 
 KEYS = "abcde"
 

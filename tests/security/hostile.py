@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import Ended
+from tests.support.processes import Ended, by_key
 
 SSTI = [
     "{{ 7 * 7 }}",
@@ -89,3 +89,15 @@ def check_log(path: Path) -> list[dict[str, Any]]:
     entries = [json.loads(line) for line in text.splitlines()]
     assert all(isinstance(entry, dict) and "action" in entry for entry in entries)
     return entries
+
+
+def kinds(output: Path) -> dict[str, str | None]:
+    """The failure's kind of each key."""
+    return {key: (line["error"] or {}).get("kind") for key, line in by_key(output).items()}
+
+
+def candidate(text: str, **more: Any) -> dict[str, Any]:
+    """An answer."""
+    usage = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
+    one = {"content": {"parts": [{"text": text}]}, "finishReason": "STOP"} | more
+    return {"candidates": [one], "usageMetadata": usage}

@@ -155,10 +155,50 @@ def pipeline(
     return Ended(watched.returncode, stdout, stderr, time.monotonic() - began, 0)
 
 
+def in_shell(script: str, *arguments: object, key: str | None = None, cwd: Path = ROOT) -> Ended:
+    """A bash ``script`` that has the command line of ``pipeline ARGUMENTS`` as ``"$@"``."""
+    began = time.monotonic()
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", PYTHON, "-m", "pipeline", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=environment(key),
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, 0)
+
+
 def run(source: object, output: Path, *arguments: object, base_url: str | None = None, **more: Any) -> Ended:
     """``pipeline run --json`` against ``base_url``, or the built-in emulator where none is given."""
     where = ["--emulator"] if base_url is None else ["--base-url", base_url]
     return pipeline("run", source, "-o", output, "--json", *where, *arguments, **more)
+
+
+_MEASURED = """
+import resource, subprocess, sys
+ended = subprocess.run(sys.argv[1:])
+sys.stderr.write(f"peak {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}\\n")
+sys.exit(ended.returncode)
+"""
+
+
+def measured_run(source: Path, output: Path, *arguments: object, base_url: str) -> Ended:
+    """``run --json`` with the most memory that it held."""
+    command = [PYTHON, "-m", "pipeline", "run", source, "-o", output, "--json", "--base-url", base_url, *arguments]
+    ended = subprocess.run(
+        [PYTHON, "-c", _MEASURED, *map(str, command)],
+        env=environment(KEY),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    peak_bytes = int(ended.stderr.split()[-1]) * unit_bytes
+    return Ended(ended.returncode, ended.stdout, ended.stderr, 0.0, peak_bytes)
 
 
 def lines(output: Path) -> list[dict[str, Any]]:

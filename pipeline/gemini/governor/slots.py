@@ -82,7 +82,9 @@ RETRIES_PER_SECOND = 2.0
 """A trickle that troubles no service, so that the last items of a run need no success of others and a run of a few
 hundred does not wait a minute for them; the rest is the retry budget of the SRE book (10 % of requests, chapter 21)."""
 
-RETRY_WAIT_MAX_SECONDS = 60.0
+RETRIES_OWED = 120.0
+"""Nobody waits longer than the trickle takes for so many (a minute), and no more are made up for: hundreds of workers
+in a partial outage of hours would else owe so many that every stray failure after it costs a minute."""
 
 
 class RetryBudget:
@@ -101,5 +103,5 @@ class RetryBudget:
         if self._at is not None:
             self._left = min(RETRIES_MOST, self._left + RETRIES_PER_SECOND * (now - self._at))
         self._at = now
-        self._left -= 1.0
-        return min(RETRY_WAIT_MAX_SECONDS, max(0.0, -self._left) / RETRIES_PER_SECOND)
+        self._left = max(-RETRIES_OWED, self._left - 1.0)
+        return max(0.0, -self._left) / RETRIES_PER_SECOND
