@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.errors import Again, Failure, ItemError, TryAgain
 from pipeline.records import Json, Media, RemoteFile
 
 
@@ -81,26 +80,6 @@ class Transport(Protocol):
         ...
 
 
-class CallFailed(ItemError):
-    """An ``ItemError`` that tells what it took: ``attempts`` generate calls, one perhaps billed (``ambiguous``)."""
-
-    def __init__(self, failure: Failure, *, attempts: int, ambiguous: bool) -> None:
-        super().__init__(failure)
-        self.attempts = attempts
-        self.ambiguous = ambiguous
-
-
-class CallAgain(TryAgain):
-    """A ``TryAgain`` that tells what it took so far, as ``CallFailed`` does."""
-
-    def __init__(
-        self, reason: Again, failure: Failure, *, file_names: tuple[str, ...], attempts: int, ambiguous: bool
-    ) -> None:
-        super().__init__(reason, failure, file_names=file_names)
-        self.attempts = attempts
-        self.ambiguous = ambiguous
-
-
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A generateContent request that has passed every limit check."""
 
@@ -127,7 +106,7 @@ class ModelsApi(Protocol):
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         """One answer. Retries faults itself.
 
-        Raises: ``CallFailed`` (kind by ``gemini.table``; ``.failure.retryable`` tells), ``CallAgain``
+        Raises: ``ItemError`` (kind by ``gemini.table``; ``.failure.retryable`` tells), ``TryAgain``
         (file gone or not ACTIVE, a 400 without a reason), ``StopRun``, ``Draining`` when a drain began before a call
         was out or while it waited to be sent again.
         """

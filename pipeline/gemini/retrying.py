@@ -8,9 +8,19 @@ import msgspec
 
 from pipeline.clock import monotonic
 from pipeline.drain import Drain
-from pipeline.errors import Failure, PipelineError, Stage, StopEarly, StopForHuman, StopRun, StorageFull
+from pipeline.errors import (
+    Failure,
+    ItemError,
+    PipelineError,
+    Stage,
+    StopEarly,
+    StopForHuman,
+    StopRun,
+    StorageFull,
+    TryAgain,
+)
 from pipeline.events import Observer, Retrying
-from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route, Transport
+from pipeline.gemini.api import Call, Reply, Route, Transport
 from pipeline.gemini.classify import classify
 from pipeline.gemini.governor import Governor
 from pipeline.gemini.health import Breaker, Health, Patience
@@ -82,7 +92,7 @@ class _Effort:
 class RetryingTransport:
     """Answers ``Transport`` for one family of calls, with its own health.
 
-    Every reply it returns is a success by the table. Raises ``CallFailed``, ``CallAgain``, ``StorageFull`` (uploads),
+    Every reply it returns is a success by the table. Raises ``ItemError``, ``TryAgain``, ``StorageFull`` (uploads),
     ``SessionLost`` (upload chunks and queries), ``Draining``, and ``StopRun``, upon which the drain has begun.
     """
 
@@ -294,14 +304,14 @@ class RetryingTransport:
             raise StopEarly(f"long outage: nothing has succeeded for {minutes} minutes; run again later")
 
 
-def _end(call: Call, verdict: Verdict, effort: _Effort) -> CallAgain | CallFailed:
+def _end(call: Call, verdict: Verdict, effort: _Effort) -> TryAgain | ItemError:
     """How the item leaves this pass."""
     failure = failure_of(call.route, verdict)
     attempts = effort.sent if call.route is Route.GENERATE else 0
     if reason := AGAIN.get(verdict.action):
         names = file_names(call, verdict)
-        return CallAgain(reason, failure, file_names=names, attempts=attempts, ambiguous=effort.ambiguous)
-    return CallFailed(failure, attempts=attempts, ambiguous=effort.ambiguous)
+        return TryAgain(reason, failure, file_names=names, attempts=attempts, ambiguous=effort.ambiguous)
+    return ItemError(failure, attempts=attempts, ambiguous=effort.ambiguous)
 
 
 def failure_of(route: Route, verdict: Verdict) -> Failure:

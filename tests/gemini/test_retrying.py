@@ -3,9 +3,9 @@
 import anyio
 import pytest
 
-from pipeline.errors import Again, Draining, StopForHuman, StopRun, StorageFull
+from pipeline.errors import Again, Draining, ItemError, StopForHuman, StopRun, StorageFull, TryAgain
 from pipeline.events import Retrying
-from pipeline.gemini.api import Call, CallAgain, CallFailed, Reply, Route
+from pipeline.gemini.api import Call, Reply, Route
 from pipeline.gemini.retrying import SessionLost
 from pipeline.gemini.wire import FaultKind
 from tests.gemini.bench import Bench
@@ -17,7 +17,7 @@ def test_service_faults_are_retried_until_the_attempts_are_used_up() -> None:
 
     async def scenario() -> None:
         bench = Bench(lambda _call, _n: UNAVAILABLE)
-        with pytest.raises(CallFailed) as caught:
+        with pytest.raises(ItemError) as caught:
             await bench.transport.send(generate())
         assert len(bench.service.calls) == caught.value.attempts == 6
         assert (caught.value.failure.kind, caught.value.failure.retryable) == ("unavailable", True)
@@ -47,7 +47,7 @@ def test_some_rows_have_fewer_tries(answer: Reply, sent: int) -> None:
 
     async def scenario() -> None:
         bench = Bench(lambda _call, _n: answer)
-        with pytest.raises(CallFailed):
+        with pytest.raises(ItemError):
             await bench.transport.send(generate())
         assert len(bench.service.calls) == sent
 
@@ -123,7 +123,7 @@ def test_signals_that_ask_for_another_pass(answer: Reply, reason: Again) -> None
 
     async def scenario() -> None:
         bench = Bench(lambda _call, _n: answer)
-        with pytest.raises(CallAgain) as caught:
+        with pytest.raises(TryAgain) as caught:
             await bench.transport.send(generate())
         assert (caught.value.reason, caught.value.attempts) == (reason, 1)
         assert caught.value.file_names == (() if reason is Again.FRESH_UPLOAD else ("files/ab-1",))
@@ -179,7 +179,7 @@ def test_polls_are_retried_without_an_attempt_limit() -> None:
     virtually(scenario())
 
 
-@pytest.mark.parametrize(("free_call", "end"), [(OK, CallFailed), (None, StopForHuman)])
+@pytest.mark.parametrize(("free_call", "end"), [(OK, ItemError), (None, StopForHuman)])
 def test_a_call_that_the_endpoint_does_not_know(free_call: Reply | None, end: type[Exception]) -> None:
     """Where a free call speaks for the endpoint the item fails; where that is unknown too, the run stops."""
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.errors import ItemError, StopForHuman, StorageFull, TryAgain
 from pipeline.gemini.api import Call, Reply, Route
-from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, quota, virtually
 from tests.gemini.bench import Bench
+from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, quota, virtually
 
 FULL = error(429, "Quota exceeded for metric: file_storage_bytes")
 

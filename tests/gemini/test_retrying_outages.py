@@ -6,9 +6,9 @@ from itertools import count
 import anyio
 import pytest
 
-from pipeline.errors import Draining, StopEarly, StopForHuman
+from pipeline.errors import Draining, ItemError, StopEarly, StopForHuman
 from pipeline.events import Retrying
-from pipeline.gemini.api import Call, CallFailed, Reply
+from pipeline.gemini.api import Call, Reply
 from pipeline.gemini.wire import FaultKind
 from tests.gemini.bench import Bench
 from tests.gemini.doubles import OK, UNAVAILABLE, error, generate, lost, virtually
@@ -64,7 +64,7 @@ def test_poisoned_items_cannot_hold_up_the_end_of_a_run() -> None:
         poisoned = [f"bad{n}" for n in range(12)]
         bench = Bench(lambda call, _n: UNAVAILABLE if call.subject in poisoned else slowly(), concurrency=16)
         ends = await bench.all(poisoned + [f"good{n}" for n in range(60)])
-        assert all(isinstance(ends[key], CallFailed) for key in poisoned)
+        assert all(isinstance(ends[key], ItemError) for key in poisoned)
         assert sum(isinstance(end, Reply) for end in ends.values()) == 60
 
     virtually(scenario())
@@ -89,7 +89,7 @@ def test_same_400_between_successes_is_the_items_own() -> None:
     async def scenario() -> None:
         bench = Bench(lambda _c, n: OK if n % 5 == 4 else error(400, "The document has no pages."), concurrency=1)
         ends = await bench.all([f"k{n}" for n in range(25)])
-        assert sum(isinstance(end, CallFailed) for end in ends.values()) == 20
+        assert sum(isinstance(end, ItemError) for end in ends.values()) == 20
         assert not bench.drain.begun
 
     virtually(scenario())

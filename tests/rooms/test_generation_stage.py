@@ -4,9 +4,9 @@ from typing import Any, cast
 
 from pipeline.clock import ManualClock
 from pipeline.drain import Drain
-from pipeline.errors import ExitCode, Failure
+from pipeline.errors import ExitCode, Failure, ItemError
 from pipeline.events import Observers
-from pipeline.gemini.api import CallFailed, GenerateRequest, GenerateResponse, ModelsApi
+from pipeline.gemini.api import GenerateRequest, GenerateResponse, ModelsApi
 from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.stage import GenerationRoom
 from pipeline.limits import Limits
@@ -56,7 +56,7 @@ def one() -> Item:
 
 async def test_tokens_of_an_answer_are_told_though_the_next_call_fails() -> None:
     """They were paid for; the failure is the last call's."""
-    service = Service(empty(), CallFailed(UNAVAILABLE, attempts=6, ambiguous=True))
+    service = Service(empty(), ItemError(UNAVAILABLE, attempts=6, ambiguous=True))
     outcome = await room(service, Drain()).handle(ready(one(), remote()))
     assert (outcome.status, outcome.failure) == (Status.FAILED, UNAVAILABLE)
     assert (outcome.attempts, outcome.ambiguous) == (9, True)
