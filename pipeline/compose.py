@@ -20,6 +20,7 @@ from pipeline.errors import ExitCode, StopRun, UsageError
 from pipeline.events import DrainBegan, Observer, Observers, Warned
 from pipeline.gemini.api import FilesApi
 from pipeline.gemini.client import Client, key_hash, open_client
+from pipeline.gemini.health import Patience
 from pipeline.generation.body_budget import BodyBudget
 from pipeline.generation.stage import GenerationRoom
 from pipeline.generation.tokens import estimate
@@ -49,6 +50,9 @@ BODY_BUDGET_BYTES = 256 * 1024 * 1024
 SURVEY_SECONDS = 15.0
 SURVEY_DRAINING_SECONDS = 2.0
 """How long counting the rest of SOURCE may take; a run that has been told to end has little time."""
+
+HAND_OUTAGE_SECONDS = 120.0
+"""How long an outage is sat out while somebody waits at a prompt; a full quota of a minute is."""
 
 LOG = "run.log"
 
@@ -318,9 +322,15 @@ class _Run:
 
 
 @asynccontextmanager
-async def open_files(endpoint: EndpointSpec, api_key: str) -> AsyncIterator[FilesApi]:
-    """The File API by hand, for the ``files`` commands: no run folder, no ledger."""
+async def open_files(endpoint: EndpointSpec, api_key: str, *, observer: Observer) -> AsyncIterator[FilesApi]:
+    """The File API by hand, for the ``files`` commands: no run folder, no ledger, and a person who waits."""
     async with open_client(
-        api_key=api_key, ledger=None, drain=Drain(), observer=Observers(), clock=SystemClock(), endpoint=endpoint
+        api_key=api_key,
+        ledger=None,
+        drain=Drain(),
+        observer=Observers(observer),
+        clock=SystemClock(),
+        endpoint=endpoint,
+        patience=Patience(outage_seconds=HAND_OUTAGE_SECONDS),
     ) as client:
         yield client.files

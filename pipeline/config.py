@@ -1,6 +1,8 @@
 """Builds a RunSpec out of the command line, a TOML file and the environment, in that order of precedence."""
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -30,6 +32,9 @@ from pipeline.spec import (
 
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 """Where a key is looked for, first to last."""
+
+
+_HOURS_AND_MINUTES = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
 def run_spec(line: CommandLine, environ: Mapping[str, str], now: datetime) -> RunSpec:
@@ -134,9 +139,12 @@ def item_defaults(config: Config, folder: Path) -> ItemDefaults:
     if run.prompt is not None and run.template is not None:
         raise UsageError("give either a prompt or a template, not both")
     try:
-        msgspec.json.encode((run.model, run.system, generation.config, generation.safety))
+        sent = (run.model, run.system, generation.config, generation.safety, generation.schema)
+        json.dumps(sent, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise UsageError("the model, system instruction or generation settings hold bytes that are no UTF-8") from None
+    except (TypeError, ValueError):
+        raise UsageError("the generation settings hold a date or a number that JSON doesn't have (nan, inf)") from None
     return ItemDefaults(
         model=run.model.removeprefix("models/"),
         prompt=run.prompt if run.prompt is not None else DEFAULT_PROMPT,
@@ -201,11 +209,9 @@ def deadline(run: RunSection, now: datetime) -> datetime | None:
     """The earlier of the next occurrence of ``deadline`` (local HH:MM) and ``max_time_seconds`` from ``now``."""
     moments = []
     if run.deadline is not None:
-        try:
-            at = time.fromisoformat(run.deadline)
-        except ValueError as error:
-            raise UsageError(f"the deadline is a local time like 06:30, not {run.deadline!r}") from error
-        today = datetime.combine(now.date(), at.replace(tzinfo=None))
+        if not _HOURS_AND_MINUTES.fullmatch(run.deadline):
+            raise UsageError(f"the deadline is a local time like 06:30, not {run.deadline!r}")
+        today = datetime.combine(now.date(), time.fromisoformat(run.deadline))
         # local time with that day's offset; in the night that an hour comes twice the next of the two counts
         shown = ((today + timedelta(days=day)).replace(fold=fold).astimezone() for day in (0, 1) for fold in (0, 1))
         moments.append(min(moment for moment in shown if moment > now))

@@ -3,7 +3,7 @@
 Sources are pages under https://ai.google.dev, read in November 2026.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -44,18 +44,21 @@ REUSE_HORIZON_SENT_SECONDS: Final = 600.0
 """A remote file is named in a request only while it lives at least this long."""
 
 
+Amount = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits a user may override in ``[limits]``; the defaults are the published ones."""
 
-    max_images: int = 3600
+    max_images: Amount = 3600
     """Images in one request (gemini-api/docs/image-understanding)."""
-    max_videos: int = 10
+    max_videos: Amount = 10
     """Videos in one request, Gemini 2.5 and later (…/generate-content/video-understanding)."""
-    inline_request_bytes: int = 20 * 1024 * 1024
+    inline_request_bytes: Amount = 20 * 1024 * 1024
     """Whole body of a request with inline media, after base64."""
-    file_bytes: int = 2 * 1024**3
+    file_bytes: Amount = 2 * 1024**3
     """One file of the File API (gemini-api/docs/files)."""
-    project_storage_bytes: int = 20 * 1024**3
+    project_storage_bytes: Amount = 20 * 1024**3
     """All files of a project; the service's quotaValue is 21474836480 (googleapis/python-genai#1172)."""
-    file_life_seconds: int = 48 * 3600
+    file_life_seconds: Amount = 48 * 3600
     """Life of an uploaded file where the server names no ``expirationTime`` (gemini-api/docs/files)."""

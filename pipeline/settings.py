@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 class RunSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[run]``."""
 
-    output: str | None = None
+    output: Name | None = None
     model: Name = DEFAULT_MODEL
     prompt: str | None = None
     template: str | None = None
@@ -145,30 +146,53 @@ def read(line: CommandLine, environ: Mapping[str, str]) -> tuple[Config, Path]:
         raise UsageError(explained(str(error), raw)) from error
 
 
+TYPE_WORDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "object": "a table",
+}
+
+
 def explained(error: str, raw: Mapping[str, Json]) -> str:
     """What msgspec says of a value, in the words of a user: the key, the value, and what may stand there."""
     problem, _, path = error.partition(" - at `$.")
-    keys = path.rstrip("`").replace("[...]", "").split(".") if path else []
+    key = path.rstrip("`").replace("[...]", "")
     value: Json = raw
     struct: Json = Config
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else value
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
+        if index:
+            value = value[int(index)] if isinstance(value, list) else value
+            continue
+        value = value.get(name) if isinstance(value, dict) else value
         fields = (
             msgspec.structs.fields(struct) if isinstance(struct, type) and issubclass(struct, msgspec.Struct) else ()
         )
-        struct = next((field.type for field in fields if field.name == key), None)
+        struct = next((field.type for field in fields if field.name == name), None)
     allowed = [choice for choice in get_args(struct) if isinstance(choice, str)]
     if allowed:
-        problem = f"expected one of {', '.join(allowed)}"
+        expected = f"expected one of {', '.join(allowed)}"
     elif "`array`" in problem:
-        problem = f"""expected a list, like --set '{".".join(keys)}=["one", "two"]'"""
-    return f"configuration: {'.'.join(keys)} is {value!r}: {problem[:1].lower()}{problem[1:]}"
+        expected = f"""expected a list, like --set '{key}=["one", "two"]'"""
+    else:
+        expected = re.sub(r"`([^`]*)`", _in_words, problem.partition(", got ")[0])
+        expected = expected[:1].lower() + expected[1:].replace(" of length >= 1", " that is not empty")
+        if expected.endswith("text"):
+            expected += " in quotes"
+    shown = repr(value) if isinstance(value, str) else value
+    return f"configuration: {key} is {shown}: {expected}"
+
+
+def _in_words(types: re.Match[str]) -> str:
+    """``str | null`` as text: what is null can't be written in TOML."""
+    return " or ".join(TYPE_WORDS.get(name, name) for name in types[1].split(" | ") if name != "null")
 
 
 def toml_file(path: Path) -> dict[str, Json]:
     """Read a TOML file. Raises ``UsageError``."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"can't read the configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -14,6 +14,7 @@ from pipeline.commands.tell import tell, tell_json
 from pipeline.compose import open_files
 from pipeline.config import api_key, check_working_directory, endpoint, environment, required_key
 from pipeline.errors import Failure, ItemError, StopEarly, StorageFull, TryAgain
+from pipeline.events import Event, GateClosed, Retrying
 from pipeline.gemini.api import FilesApi
 from pipeline.limits import Limits
 from pipeline.media.identify import identify
@@ -31,7 +32,7 @@ def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **g
         tell(warning, err=True)
 
     async def go() -> bool:
-        async with open_files(endpoint(config.endpoint, emulator=False), key) as files:
+        async with open_files(endpoint(config.endpoint, emulator=False), key, observer=Waiting()) as files:
             show = show_json if as_json else show_text
             match verb:
                 case "list":
@@ -44,6 +45,21 @@ def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **g
                     return await each(given["names"], lambda name: files.delete(resource_name(name)), None)
 
     sys.exit(0 if anyio.run(go) else 1)
+
+
+class Waiting:
+    """The observer that tells why nothing comes: each reason once."""
+
+    ignores: Final[frozenset[type[Event]]] = frozenset()
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def notify(self, event: Event) -> None:
+        """Tell of a call that is sent again, or of all that wait."""
+        if isinstance(event, Retrying | GateClosed) and event.message not in self._told:
+            self._told.add(event.message)
+            tell(f"{event.message}; trying again", err=True)
 
 
 async def each(arguments: Any, act: Any, show: Any) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.compose import HAND_OUTAGE_SECONDS
 from tests.support import generated
-from tests.support.processes import PYTHON, Ended, by_key, emulator, pipeline, run
+from tests.support.processes import PYTHON, Ended, by_key, emulator, pipeline, run, start
 
 
 def one_sentence(ended: Ended, exit_code: int, *words: str) -> None:
@@ -49,6 +50,14 @@ def test_no_key_names_both_ways_on(media: Path, tmp_path: Path) -> None:
         (["{media}", "-c", "missing.toml"], ["missing.toml"]),
         (["{media}", "--concurrency", "0"], ["concurrency"]),
         (["{media}", "--deadline", "25:99"], ["25:99"]),
+        (["{media}", "--deadline", "06:30+02:00"], ["local time like 06:30"]),
+        (["{media}", "--deadline", "06"], ["local time like 06:30"]),
+        (["{media}", "--set", "run.deadline=06:30:00"], ["06:30:00", "text in quotes"]),
+        (["{media}", "--set", "run.concurrency=2.5"], ["2.5", "a whole number"]),
+        (["{media}", "--set", "run.include=[1]"], ["run.include[0] is 1", "text"]),
+        (["{media}", "--set", "generation.schema=5"], ["text or a table"]),
+        (["{media}", "--set", "generation.config.temperature=nan"], ["generation settings", "nan"]),
+        (["{media}", "--set", "limits.file_bytes=-1"], ["limits.file_bytes", ">= 0"]),
         (["{media}", "--max-time", "soon"], ["soon"]),
         (["{media}", "-t", "no_such_template"], ["no_such_template"]),
         (["{media}", "-t", "x" * 5000], ["template"]),
@@ -69,6 +78,12 @@ def test_usage(media: Path, tmp_path: Path, arguments: list[str], words: list[st
     given = [argument.replace("{media}", str(media)) for argument in arguments]
     ended = pipeline("run", *given, "-o", tmp_path / "run", cwd=tmp_path, key="k" * 39)
     one_sentence(ended, 2, *words)
+
+
+def test_an_empty_name_is_no_run_folder(media: Path, tmp_path: Path) -> None:
+    """What an unset variable of a script gives must not end in the default folder."""
+    one_sentence(pipeline("run", media, "--emulator", "-o", "", cwd=tmp_path), 2, "run.output", "not empty")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_json_tells_why_a_run_could_not_begin(media: Path, tmp_path: Path) -> None:
@@ -215,6 +230,25 @@ def test_a_full_storage_by_hand(media: Path) -> None:
     with emulator("[limits]\nproject_storage_bytes = 10\n") as server:
         ended = pipeline("files", "upload", media / "00000.png", "--base-url", server.base_url)
     one_sentence(ended, 3, "storage is full", "pipeline files delete")
+
+
+def test_by_hand_the_reason_for_waiting_is_told() -> None:
+    """Nobody sits half an hour before a silent prompt: what is wrong is said as soon as a call is sent again."""
+    waiting = start("files", "list", "--base-url", "http://127.0.0.1:1")
+    try:
+        assert waiting.stderr is not None
+        assert "Connection refused; trying again" in waiting.stderr.readline()
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert HAND_OUTAGE_SECONDS <= 120
+
+
+def test_a_configuration_with_a_byte_order_mark(media: Path, tmp_path: Path) -> None:
+    """As some editors on Windows write it; manifests may have one too."""
+    config = tmp_path / "run.toml"
+    config.write_text("\ufeff[run]\nmodel = ''\n", "utf-8")
+    one_sentence(run(media, tmp_path / "run", "-c", config), 2, "run.model", "not empty")
 
 
 def test_port_in_use() -> None:
