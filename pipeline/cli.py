@@ -1,5 +1,6 @@
 """The command line: arguments in, exit codes out, nothing else."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.errors import ExitCode, PipelineError
-from pipeline.standard_streams import open_missing
+from pipeline.standard_streams import let_go, open_missing
 
 DESCRIPTORS = 10_240
 """More open files than any run needs; what macOS grants to every process."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""How help or the version can't be written; other texts go by ``tell``, and a run's disk is spoken for where it fails."""
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,
@@ -258,8 +262,12 @@ def main() -> NoReturn:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
-    except Exception:  # noqa: BLE001 - whatever gets here is a bug, and the trace is what its report needs
+    except Exception as error:  # noqa: BLE001 - whatever else gets here is a bug; the trace is what its report needs
         from pipeline.commands.tell import tell_lines
+
+        if isinstance(error, OSError) and error.errno in FULL:
+            let_go(sys.stdout)
+            fail(f"stdout can't be written ({error.strerror})", ExitCode.NEEDS_HUMAN)
 
         tell_lines(traceback.format_exc())
         fail(

@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": WORDS
     | CONTRACTS
     | {"compose", "config", "settings", "report", "emulator", "media", "results", "ledger"},
-    "emulator": {"limits", "clock", "errors"},
+    "emulator": {"limits", "clock"},
     "__init__": WORDS | COMPOSE | {"report"},
     "__main__": {"cli"},
 }

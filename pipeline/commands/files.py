@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -49,8 +49,6 @@ def files_command(verb: str, settings: Mapping[str, Json], *, as_json: bool, **g
 
 class Waiting:
     """The observer that tells why nothing comes: each reason once."""
-
-    ignores: Final[frozenset[type[Event]]] = frozenset()
 
     def __init__(self) -> None:
         self._told: set[str] = set()

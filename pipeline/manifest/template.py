@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2 import StrictUndefined, TemplateError, UndefinedError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -97,6 +97,9 @@ class Template:
             raise failed("template_error", "the template makes text that is not valid Unicode") from None
         except (MemoryError, RecursionError):
             raise failed("template_error", "the template does not end") from None
+        except UndefinedError as error:
+            what = "the template asks for what this item doesn't have"
+            raise failed("template_error", f"{what}: {error}"[:500]) from None
         except Exception as error:  # noqa: BLE001 - Jinja lets through whatever an expression raises
             raise failed("template_error", f"{type(error).__name__}: {error}"[:500]) from None
 

@@ -80,6 +80,14 @@ def test_usage(media: Path, tmp_path: Path, arguments: list[str], words: list[st
     one_sentence(ended, 2, *words)
 
 
+def test_a_variable_that_no_item_has(media: Path, tmp_path: Path) -> None:
+    """Each line says what is missing, and where it could come from."""
+    run(media, tmp_path / "run", "-p", "{{ nope }}")
+    assert {line["error"]["message"] for line in by_key(tmp_path / "run").values()} == {
+        "the template asks for what this item doesn't have: 'nope' is undefined"
+    }
+
+
 def test_an_empty_name_is_no_run_folder(media: Path, tmp_path: Path) -> None:
     """What an unset variable of a script gives must not end in the default folder."""
     one_sentence(pipeline("run", media, "--emulator", "-o", "", cwd=tmp_path), 2, "run.output", "not empty")

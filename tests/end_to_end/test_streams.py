@@ -42,6 +42,13 @@ def test_streams_that_take_nothing(media: Path, tmp_path: Path, script: str, exi
         assert len(by_key(tmp_path / "run")) == 2  # and nothing else was written into it
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_for_a_full_disk(arguments: list[str]) -> None:
+    """It is no bug."""
+    ended = in_shell('"$@" >/dev/full', *arguments)
+    assert (ended.returncode, ended.stderr) == (5, "pipeline: stdout can't be written (No space left on device)\n")
+
+
 def test_a_terminal_that_hangs_up(media: Path, tmp_path: Path) -> None:
     """SIGHUP comes and the terminal takes no word more: the run drains, and no answer is lost."""
     output = tmp_path / "run"
