@@ -18,7 +18,7 @@ DESCRIPTORS = 10_240
 """More open files than any run needs; what macOS grants to every process."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""How help or the version can't be written; other texts go by ``tell``, and a run's disk is spoken for where it fails."""
+"""Why help can't be written; other texts go by ``tell``, and other disks are spoken for where they fail."""
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,

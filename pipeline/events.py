@@ -1,6 +1,6 @@
 """What can be observed of a run. An observer watches; it never acts and never raises."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -121,6 +121,12 @@ class DrainBegan(Event, frozen=True, kw_only=True):
     """No new call starts; ``reason`` says why."""
 
     reason: str
+
+
+OFTEN: Final[frozenset[type[Event]]] = frozenset(
+    {BytesUploaded, CallEnded, CallSent, ItemAdmitted, ItemCommitted, ItemState}
+)
+"""What happens for every item, call or chunk; all else is rare."""
 
 
 class Observer(Protocol):

@@ -16,7 +16,9 @@ def emulator_command(port: int, plan_file: Path | None) -> None:
     """Serve on loopback. Raises ``UsageError`` for a bad plan or a port in use."""
     try:
         plan = load_plan(plan_file) if plan_file else Plan()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"can't read the plan {plan_file}: {error.strerror}") from error
+    except ValueError as error:
         raise UsageError(str(error)) from error
     try:
         anyio.run(partial(serve, port=port, plan=plan, ready=announce))

@@ -10,15 +10,7 @@ from typing import Final
 import msgspec
 
 from pipeline.clock import timestamp
-from pipeline.events import (
-    BytesUploaded,
-    CallEnded,
-    CallSent,
-    Event,
-    ItemAdmitted,
-    ItemCommitted,
-    ItemState,
-)
+from pipeline.events import OFTEN, Event, ItemCommitted
 from pipeline.plain_text import printable_json
 from pipeline.records import Status
 from pipeline.redaction import Redaction
@@ -29,7 +21,7 @@ KEPT_FILES: Final = 5
 PRIVATE_FILE: Final = 0o600
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
-ONLY_VERBOSE: Final[frozenset[type[Event]]] = frozenset({BytesUploaded, CallSent, CallEnded, ItemAdmitted, ItemState})
+ONLY_VERBOSE: Final[frozenset[type[Event]]] = OFTEN - {ItemCommitted}
 
 
 class JsonLog:

@@ -5,18 +5,7 @@ from typing import Final
 import msgspec
 
 from pipeline.clock import Clock, timestamp
-from pipeline.events import (
-    BytesUploaded,
-    CallEnded,
-    CallSent,
-    Event,
-    ItemAdmitted,
-    ItemCommitted,
-    ItemState,
-    LimitLearnt,
-    Refused,
-    Retrying,
-)
+from pipeline.events import OFTEN, Event, LimitLearnt, Refused, Retrying
 from pipeline.gemini.api import Route
 
 HISTORY_POINTS: Final = 32
@@ -53,7 +42,7 @@ class Quota(msgspec.Struct, kw_only=True):
 class Refusals:
     """The observer of what is rare; hot events are none of its business."""
 
-    ignores: Final = frozenset({BytesUploaded, CallEnded, CallSent, ItemAdmitted, ItemCommitted, ItemState})
+    ignores: Final = OFTEN
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -259,6 +259,21 @@ def test_a_configuration_with_a_byte_order_mark(media: Path, tmp_path: Path) -> 
     one_sentence(run(media, tmp_path / "run", "-c", config), 2, "run.model", "not empty")
 
 
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (None, ["can't read the plan", "plan.toml: No such file or directory"]),
+        ("[latency]\ngenrate = 3\n", ["plan.toml: unknown key", "genrate"]),
+        ("seed =", ["plan.toml: ", "end of document"]),
+    ],
+)
+def test_a_plan_that_cannot_be_used(plan: str | None, words: list[str], tmp_path: Path) -> None:
+    """The emulator doesn't start, and says what is wrong with which file."""
+    if plan is not None:
+        (tmp_path / "plan.toml").write_text(plan)
+    one_sentence(pipeline("emulator", "--port", "0", "--plan", tmp_path / "plan.toml"), 2, *words)
+
+
 def test_port_in_use() -> None:
     """``pipeline emulator`` on a taken port says so and how to go on."""
     with socket.socket() as taken:
