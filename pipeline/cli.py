@@ -1,6 +1,5 @@
 """The command line: arguments in, exit codes out, nothing else."""
 
-import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,9 +15,6 @@ from pipeline.standard_streams import let_go, open_missing
 
 DESCRIPTORS = 10_240
 """More open files than any run needs; what macOS grants to every process."""
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""Why help can't be written; other texts go by ``tell``, and other disks are spoken for where they fail."""
 
 EPILOG = """\b
 Exit codes: 0 every item has succeeded, 1 some failed or were blocked, 2 usage or manifest error,
@@ -265,16 +261,21 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - whatever else gets here is a bug; the trace is what its report needs
         from pipeline.commands.tell import tell_lines
 
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and is_raised_by_click(error):  # who writes help; all else goes by `tell`
             let_go(sys.stdout)
             fail(f"stdout can't be written ({error.strerror})", ExitCode.NEEDS_HUMAN)
-
         tell_lines(traceback.format_exc())
         fail(
             "this is a bug; please report it with the lines above. Run again: nothing that was answered is lost",
             ExitCode.BUG,
         )
     sys.exit(ExitCode.OK)
+
+
+def is_raised_by_click(error: Exception) -> bool:
+    """Whether no code of ours was at work when ``error`` arose."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("click.")
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:

@@ -46,7 +46,7 @@ def test_streams_that_take_nothing(media: Path, tmp_path: Path, script: str, exi
 def test_help_for_a_full_disk(arguments: list[str]) -> None:
     """It is no bug."""
     ended = in_shell('"$@" >/dev/full', *arguments)
-    assert (ended.returncode, ended.stderr) == (5, "pipeline: stdout can't be written (No space left on device)\n")
+    assert (ended.exit_code, ended.stderr) == (5, "pipeline: stdout can't be written (No space left on device)\n")
 
 
 def test_a_terminal_that_hangs_up(media: Path, tmp_path: Path) -> None:
