@@ -150,11 +150,11 @@ def test_a_kill_leaves_no_trace(media: Path, tmp_path: Path) -> None:
 
 
 BUG = """
-import sys, pipeline.generation.stage as stage
+import sys, pipeline.generation.judging as judging
 def broken(*given):
     secret = ...
     raise RuntimeError("headers: {'x-goog-api-key': 'SECRET'} \\x1b[2J\\u202e " + "ENCODED")
-stage.judge = broken
+judging.judge = broken
 from pipeline.cli import main
 main()
 """
