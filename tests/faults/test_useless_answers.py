@@ -1,6 +1,7 @@
 """Answers of status 200 that are no use: each gets its status and kind, none is ever taken for a success."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -87,3 +88,20 @@ def test_an_answer_that_is_useless_once_is_asked_for_again(lines: dict[str, dict
     line = lines[f"<{name}>"]
     assert (line["status"], line["attempts"]) == ("succeeded", ONCE[name][1])
     assert line["text"]
+
+
+def test_patterns_of_a_schema_are_applied(tmp_path: Path) -> None:
+    """In a process of its own, which the real command starts: one answer conforms, the other doesn't."""
+    schema = {
+        "type": "object",
+        "properties": {"code": {"type": "string", "pattern": "^[a-f]{4}$"}},
+        "required": ["code"],
+    }
+    rows = manifest(tmp_path / "rows.jsonl", {"<fits>": {"schema": schema}, "<other>": {"schema": schema}})
+    with service(fault("invalid_json_output", match="<other>")) as server:
+        ended = run(rows, tmp_path / "run", base_url=server.base_url)
+    assert ended.exit_code == 1, ended.stderr
+    lines = by_key(tmp_path / "run")
+    assert lines["<fits>"]["status"] == "succeeded"
+    assert len(lines["<fits>"]["data"]["code"]) == 4
+    assert error_of(lines["<other>"]) == ("generation", "invalid_output")
