@@ -31,14 +31,22 @@ class Judging:
         self._turns = anyio.Semaphore(_PROCESSES)
 
     async def judge(self, body: Mapping[str, Json], item: Item) -> Judgement:
-        """As the function of this name. Not cut off by a cancellation, for the answer is paid."""
+        """As the function of this name. A cancellation ends the wait, and not the item: its answer is paid."""
         if item.schema is None or not has_patterns(item.schema):
             return judge(body, item)
-        with anyio.CancelScope(shield=True):
+        try:
             async with self._turns:
                 with suppress(anyio.BrokenWorkerProcess), anyio.move_on_after(self._pattern_seconds):
                     return await anyio.to_process.run_sync(judge, body, item, cancellable=True)
+            message, retryable = f"could not be applied within {self._pattern_seconds:g} s; simplify them", False
+        except anyio.get_cancelled_exc_class():  # comes again at the next wait, when the outcome is on its way
+            message, retryable = "were not applied before the run was ended", True
+        failure = Failure(
+            stage="generation",
+            kind="invalid_output",
+            message=f"the schema's patterns {message}",
+            retryable=retryable,
+            http_status=200,
+        )
         unchecked = judge(body, msgspec.structs.replace(item, schema=None))
-        message = f"the schema's patterns could not be applied within {self._pattern_seconds:g} s; simplify them"
-        failure = Failure(stage="generation", kind="invalid_output", message=message, http_status=200)
         return Judgement(status=Status.FAILED, answer=unchecked.answer, failure=failure)

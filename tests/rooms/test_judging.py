@@ -31,18 +31,34 @@ async def test_a_pattern_is_applied(label: str, kind: str) -> None:
 
 
 async def test_a_pattern_without_end_fails_its_item() -> None:
-    """The answer is kept; it was paid, so no cancellation loses it."""
-    judging = Judging(pattern_seconds=1.0)
-
-    with anyio.fail_after(60), anyio.CancelScope() as scope:
-        scope.cancel()
-        judgement = await judging.judge(answered("a" * 60 + "!"), item(schema=labelled(BOMB)))
+    """The answer is kept."""
+    with anyio.fail_after(60):
+        judgement = await Judging(pattern_seconds=1.0).judge(answered("a" * 60 + "!"), item(schema=labelled(BOMB)))
 
     assert judgement.status is Status.FAILED
-    assert judgement.kind == "invalid_output"
     assert judgement.failure
+    assert (judgement.kind, judgement.failure.retryable) == ("invalid_output", False)
     assert "could not be applied within 1 s" in judgement.failure.message
     assert judgement.answer.text
+
+
+async def test_a_run_that_is_ended_waits_for_no_pattern_and_loses_no_answer() -> None:
+    """However many wait for a process: each answer goes on its way at once, to be asked for again by the next run."""
+    judging = Judging(pattern_seconds=60.0)
+    judgements = []
+
+    async def judge() -> None:
+        judgements.append(await judging.judge(answered("a" * 60 + "!"), item(schema=labelled(BOMB))))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(judge)
+            await anyio.sleep(0.5)
+            tasks.cancel_scope.cancel()
+
+    assert len(judgements) == 8
+    assert all(each.answer.text and each.failure and each.failure.retryable for each in judgements)
 
 
 async def test_the_loop_turns_while_a_pattern_is_applied() -> None:
