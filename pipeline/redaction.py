@@ -21,7 +21,10 @@ class Redaction:
 
     def finds(self, text: str) -> bool:
         """Whether ``text`` holds one."""
-        return any(form in text for form in self._texts)
+        for form in self._texts:  # noqa: SIM110 - a generator takes twice as long, and every reply is looked at
+            if form in text:
+                return True
+        return False
 
     def text(self, text: str) -> str:
         """``text`` without them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from pipeline.gemini.api import Call, Reply
+from pipeline.gemini.exchange import Exchange, read_capped
 from pipeline.gemini.origins import checked_base_url
 from pipeline.gemini.time_limit import TimeLimits
 from pipeline.gemini.wire import FaultKind, TransportFault
@@ -17,9 +18,6 @@ from pipeline.redaction import Redaction
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
-
-REPLY_BYTES_MAX = 16 * 1024 * 1024
-"""Longest reply that is read, counted after decompression."""
 
 CONNECT_SECONDS = 20.0
 _PIECE_BYTES = 256 * 1024
@@ -35,8 +33,12 @@ class HttpTransport:
     session) carries none, redirects are never followed, and a reply that echoes the key is stripped of it.
     """
 
-    def __init__(self, session: "aiohttp.ClientSession", *, base_url: str, key: str | None) -> None:
+    def __init__(
+        self, session: "aiohttp.ClientSession", *, base_url: str, key: str | None, direct: Exchange | None = None
+    ) -> None:
+        """``direct`` makes the calls whose body is sent in one go; ``session`` the others, or all."""
         self._session = session
+        self._direct = direct
         self._base_url = base_url
         self._key = key
         self._limits = TimeLimits()
@@ -52,7 +54,7 @@ class HttpTransport:
         whole = _whole_body(call)
         stream = None if whole is not None else _BodyStream(call)
         try:
-            return await self._exchange(call, whole or stream)
+            return await self._exchange(call, stream or whole or b"")
         except TransportFault as fault:
             outcome: Exception = fault
         except Exception as error:
@@ -63,18 +65,17 @@ class HttpTransport:
         # Raised out here, so that no foreign exception, which may hold the request's headers, hangs on it.
         raise (stream and stream.failure) or outcome
 
-    async def _exchange(self, call: Call, body: "bytes | _BodyStream | None") -> Reply:
+    async def _exchange(self, call: Call, body: "bytes | _BodyStream") -> Reply:
+        url = call.url if call.url is not None else f"{self._base_url}/{call.path}"
+        headers = self._headers(call)
+        timeout = _timeout(call.total_seconds, call.idle_seconds)
         with self._limits.of(call.total_seconds):
+            if self._direct is not None and isinstance(body, bytes):
+                return self._redacted(*await self._direct.send(call.method, url, headers, body, timeout))
             async with self._session.request(
-                call.method,
-                _session_url(call.url) if call.url is not None else _api_url(f"{self._base_url}/{call.path}"),
-                headers=self._headers(call),
-                data=body or None,
-                timeout=_timeout(call.total_seconds, call.idle_seconds),
-                allow_redirects=False,
+                call.method, _encoded(url), headers=headers, data=body or None, timeout=timeout, allow_redirects=False
             ) as response:
-                answer = await _read_capped(response)
-                return self._redacted(response.status, response.headers, answer)
+                return self._redacted(response.status, response.headers, await read_capped(response.content))
 
     def _headers(self, call: Call) -> dict[str, str]:
         headers = dict(call.headers)
@@ -113,7 +114,8 @@ async def open_transport(
         trust_env=trust_env,
         headers={"User-Agent": _USER_AGENT},
     )
-    transport = HttpTransport(session, base_url=base_url, key=key)
+    direct = None if trust_env else Exchange(session)
+    transport = HttpTransport(session, base_url=base_url, key=key, direct=direct)
     try:
         yield transport
     finally:
@@ -128,13 +130,8 @@ def _verifying() -> ssl.SSLContext:
     return context
 
 
-@lru_cache(maxsize=64)
-def _api_url(url: str) -> "URL":
-    """Generate calls all go to the same few addresses."""
-    return _session_url(url)
-
-
-def _session_url(url: str) -> "URL":
+def _encoded(url: str) -> "URL":
+    """``url`` as it is: nothing in it is quoted again."""
     from yarl import URL
 
     return URL(url, encoded=True)
@@ -185,18 +182,6 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + _PIECE_BYTES])
 
 
-async def _read_capped(response: "aiohttp.ClientResponse") -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while part := await response.content.readany():
-        size += len(part)
-        if size > REPLY_BYTES_MAX:
-            response.close()
-            raise TransportFault(FaultKind.BODY_TOO_LARGE, f"more than {REPLY_BYTES_MAX} bytes")
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 def _fault_kind(error: Exception) -> FaultKind | None:
     """What a foreign exception means, None where it is none of the network's."""
     import aiohttp
@@ -214,6 +199,7 @@ def _fault_kind(error: Exception) -> FaultKind | None:
         (aiohttp.ServerDisconnectedError, FaultKind.DISCONNECTED),
         (aiohttp.ClientPayloadError, FaultKind.PAYLOAD),
         (aiohttp.ClientResponseError, FaultKind.NOT_HTTP),
+        (aiohttp.http.HttpProcessingError, FaultKind.NOT_HTTP),
         (aiohttp.InvalidURL, FaultKind.CONNECT),
         (aiohttp.ClientError, FaultKind.RESET),
         (OSError, FaultKind.RESET),

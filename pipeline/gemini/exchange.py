@@ -1,0 +1,137 @@
+"""One request and its reply straight over aiohttp's connections, for half of what a session's request takes.
+
+``ClientSession.request`` makes ready each time for what these calls never meet: redirects, cookies, logins, netrc,
+middleware, tracing, a body of unknown kind. Connections, TLS, name lookup and the parser of replies are aiohttp's all
+the same, and what goes over the wire is the same to the byte.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pipeline.gemini.wire import FaultKind, TransportFault
+
+if TYPE_CHECKING:
+    import aiohttp
+
+REPLY_BYTES_MAX = 16 * 1024 * 1024
+"""Longest reply that is read, counted after decompression."""
+
+_URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OCTETS = "application/octet-stream"
+
+
+class Exchange:
+    """Over the connections of ``session``. Knows no proxies: calls that may need one are the session's to make."""
+
+    def __init__(self, session: "aiohttp.ClientSession") -> None:
+        self._session = session
+        self._origins: dict[str, aiohttp.ClientRequest] = {}
+        """For each a request that is never sent: what the connector asks of one, and the headers that all have."""
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: "aiohttp.ClientTimeout"
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body (at most ``REPLY_BYTES_MAX``) of the reply to a request that has all its body.
+
+        ``headers`` tell the body's length. ``timeout`` bounds the connecting and the silence (``sock_connect``,
+        ``sock_read``). Raises aiohttp's errors as a session does, ``HttpProcessingError`` where the reply is no HTTP,
+        and ``TransportFault`` where it is too long. A call that is cancelled, or ends in an error, takes its
+        connection with it.
+        """
+        origin, target = self._found(url)
+        request = _head(method, target, {**origin.headers, **headers}) + body
+        connection = await self._connected(origin, timeout)
+        try:
+            reply = await _exchange(connection, request, timeout)
+        except BaseException:
+            _cut(connection)
+            raise
+        if _has_unsent(connection):  # the server answered before it had read all
+            _cut(connection)
+        else:
+            connection.release()
+        return reply
+
+    def _found(self, url: str) -> tuple["aiohttp.ClientRequest", str]:
+        """Whom ``url`` names, and what of theirs."""
+        from aiohttp import ClientRequest, InvalidURL
+
+        match = _URL.match(url)
+        if match is None:
+            raise InvalidURL(url)
+        place, target = match.groups()
+        origin = self._origins.get(place)
+        if origin is None:
+            from yarl import URL
+
+            loop = asyncio.get_running_loop()
+            origin = ClientRequest(
+                "GET", URL(place, encoded=True), headers=self._session.headers, loop=loop, session=self._session
+            )
+            self._origins[place] = origin
+        return origin, target if target.startswith("/") else f"/{target}"
+
+    async def _connected(
+        self, origin: "aiohttp.ClientRequest", timeout: "aiohttp.ClientTimeout"
+    ) -> "aiohttp.connector.Connection":
+        connector = self._session.connector
+        assert connector is not None  # noqa: S101 - the session is open
+        try:
+            return await connector.connect(origin, [], timeout)
+        except TimeoutError as error:
+            from aiohttp import ConnectionTimeoutError
+
+            raise ConnectionTimeoutError from error
+
+
+async def _exchange(
+    connection: "aiohttp.connector.Connection", request: bytes, timeout: "aiohttp.ClientTimeout"
+) -> tuple[int, Mapping[str, str], bytes]:
+    protocol, transport = connection.protocol, connection.transport
+    assert protocol is not None  # noqa: S101 - it was made, or found alive, just now
+    assert transport is not None  # noqa: S101 - so was this
+    protocol.set_response_params(read_until_eof=True, read_timeout=timeout.sock_read)
+    transport.write(request)
+    protocol.start_timeout()
+    message, content = await protocol.read()
+    while message.code < 200:
+        message, content = await protocol.read()
+    return message.code, message.headers, await read_capped(content)
+
+
+def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """The request up to its body. Raises ``ValueError`` where something in it would begin a line of its own."""
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    if method == "POST" and "Content-Type" not in headers:
+        lines.append(f"Content-Type: {_OCTETS}")
+    if _CONTROL.search("".join(lines)) or " " in target:
+        raise ValueError("a request's head holds control characters")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode()
+
+
+def _has_unsent(connection: "aiohttp.connector.Connection") -> bool:
+    transport = connection.transport
+    return transport is not None and transport.get_write_buffer_size() > 0
+
+
+def _cut(connection: "aiohttp.connector.Connection") -> None:
+    """Close, also where the server takes no more and a mere close would wait for it."""
+    if connection.transport is not None:
+        connection.transport.abort()
+    connection.close()
+
+
+async def read_capped(content: "aiohttp.StreamReader") -> bytes:
+    """All of a reply's body. Raises ``TransportFault`` where it is longer than ``REPLY_BYTES_MAX``."""
+    parts: list[bytes] = []
+    size = 0
+    while part := await content.readany():
+        size += len(part)
+        if size > REPLY_BYTES_MAX:
+            raise TransportFault(FaultKind.BODY_TOO_LARGE, f"more than {REPLY_BYTES_MAX} bytes")
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
