@@ -1,9 +1,7 @@
 """What a configuration file may say, and how it is read: command line over file over environment."""
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -191,6 +189,8 @@ def _in_words(types: re.Match[str]) -> str:
 
 def toml_file(path: Path) -> dict[str, Json]:
     """Read a TOML file. Raises ``UsageError``."""
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -201,6 +201,8 @@ def toml_file(path: Path) -> dict[str, Json]:
 
 def setting(text: str) -> tuple[str, Json]:
     """``--set KEY=VALUE``: VALUE is read as TOML, and as a string where it is none. Raises ``UsageError``."""
+    import tomllib
+
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set takes KEY=VALUE, like generation.timeout_seconds=30, not {text!r}")
@@ -251,6 +253,8 @@ def check_keys(raw: Mapping[str, Json], struct: type[msgspec.Struct], at: str = 
     known = {field.name: field.type for field in msgspec.structs.fields(struct)}
     for key, value in raw.items():
         if key not in known:
+            import difflib
+
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UsageError(f"unknown configuration key {at}{key}; did you mean {at}{nearest[0]}?")
         inner = known[key]

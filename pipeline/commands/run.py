@@ -1,6 +1,5 @@
 """``pipeline run``: a command line becomes a run, and its summary an exit code."""
 
-import gc
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -24,9 +23,6 @@ from pipeline.spec import RunSpec
 
 EMULATOR_KEY: Final = "no-key"
 """The emulator takes any key; a real one is never shown to it."""
-
-COLLECT_OBJECTS: Final = 20_000
-"""So many more objects than before, some megabytes, and the garbage collector looks for cycles."""
 
 
 def run_command(line: CommandLine, *, as_json: bool) -> int:
@@ -59,7 +55,6 @@ def _run_to_its_end(line: CommandLine) -> Summary:
         key, warning = EMULATOR_KEY, None
     else:
         key, warning = required_key(environment(), emulator_hint=True), api_key(environment())[1]
-    collect_seldom()
     with Progress(quiet=spec.quiet) as progress:
         if warning:
             progress.say(warning)
@@ -77,12 +72,6 @@ async def _run(spec: RunSpec, key: str, observers: Sequence[Observer]) -> Summar
                 spec, endpoint=msgspec.structs.replace(spec.endpoint, base_url=emulator.base_url)
             )
         return await run(spec, api_key=key, observers=observers, watch_signals=True)
-
-
-def collect_seldom() -> None:
-    """Cyclic garbage is rare here, and looking for it at Python's pace takes a twentieth of a busy run's time."""
-    gc.freeze()
-    gc.set_threshold(COLLECT_OBJECTS, 20, 50)
 
 
 def has_uvloop() -> bool:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
-import anyio.to_process
 import msgspec
 
 from pipeline.errors import Failure
@@ -34,10 +33,12 @@ class Judging:
         """As the function of this name. A cancellation ends the wait, and not the item: its answer is paid."""
         if item.schema is None or not has_patterns(item.schema):
             return judge(body, item)
+        from anyio import to_process
+
         try:
             async with self._turns:
                 with suppress(anyio.BrokenWorkerProcess), anyio.move_on_after(self._pattern_seconds):
-                    return await anyio.to_process.run_sync(judge, body, item, cancellable=True)
+                    return await to_process.run_sync(judge, body, item, cancellable=True)
             message, retryable = f"could not be applied within {self._pattern_seconds:g} s; simplify them", False
         except anyio.get_cancelled_exc_class():  # comes again at the next wait, when the outcome is on its way
             message, retryable = "were not applied before the run was ended", True

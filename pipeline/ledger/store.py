@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -196,7 +195,7 @@ def _move_aside(path: Path) -> Path:
 
 
 def _script(name: str) -> str:
-    return resources.files("pipeline.ledger").joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _primary_code(error: sqlite3.Error) -> int:

@@ -11,7 +11,8 @@ from pipeline.manifest import times
 from pipeline.manifest.entry import Entry, MediaRef, failed
 from pipeline.manifest.fingerprint import bare_model, fingerprint, prompt_sha256
 from pipeline.manifest.prompts import Prompts
-from pipeline.manifest.template import Rendered, Template
+from pipeline.manifest.rendered import Rendered
+from pipeline.manifest.template import Template
 from pipeline.media.identify import Identifier
 from pipeline.media.sniff import may_stand_for
 from pipeline.records import Item, Json, Media, Rejected

@@ -13,6 +13,8 @@ from pipeline.records import Item, Rejected
 BATCH_ROWS: Final = 1000
 BATCH_SECONDS: Final = 0.05
 """A batch ends when this much work has gone into it, so that a large file holds back few others."""
+FIRST_BATCH_SECONDS: Final = 0.005
+"""Of the first batch, for which all rooms wait; each may take twice as long as the one before."""
 BATCH_FILES: Final = 4096
 """Media of the rows read ahead of the batch."""
 
@@ -25,12 +27,14 @@ class Reader:
         self._assembler = assembler
         self._identifier = identifier
         self._ahead: deque[Entry | Rejected] = deque()
+        self._batch_seconds = FIRST_BATCH_SECONDS
 
     def next_batch(self) -> list[Item | Rejected]:
         """The next candidates in order, at least one; empty at the end of SOURCE."""
         if not self._ahead:
             self._read_ahead()
-        ends_at = time.monotonic() + BATCH_SECONDS
+        ends_at = time.monotonic() + self._batch_seconds
+        self._batch_seconds = min(2 * self._batch_seconds, BATCH_SECONDS)
         batch: list[Item | Rejected] = []
         while self._ahead and (not batch or time.monotonic() < ends_at):
             entry = self._ahead.popleft()

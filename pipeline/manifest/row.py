@@ -1,6 +1,5 @@
 """One row's fields, checked and typed, as an Entry: what is wrong with a row is found here, not later."""
 
-import difflib
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -125,6 +124,8 @@ class RowReader:
     def _look_at_names(self, names: dict[str, Json]) -> None:
         for name in names.keys() - self._familiar:
             if len(self._familiar) < _WARNED_NAMES and len(name) <= _NAME_CHARACTERS:
+                import difflib
+
                 self._familiar.add(name)
                 if near := difflib.get_close_matches(name.lower(), KNOWN - {"id"}, n=1, cutoff=0.8):
                     self._warn(f"the manifest's {name!r} is taken as a template variable; is {near[0]!r} meant?")

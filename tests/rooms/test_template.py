@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import ItemError, UsageError
 from pipeline.manifest.prompts import Prompts
-from pipeline.manifest.template import RENDERED_CHARACTERS, Template
+from pipeline.manifest.rendered import RENDERED_CHARACTERS
+from pipeline.manifest.sandbox import Compiled
+from pipeline.manifest.template import Template
 from pipeline.spec import ItemDefaults
 from tests.security.hostile import SSTI
 
@@ -215,3 +219,18 @@ def test_unreadable_templates(tmp_path: Path) -> None:
     for name in "ab":
         with pytest.raises(UsageError):
             Prompts((tmp_path,)).named(name)
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet=st.sampled_from(" \t\r\n#%}a\u2028\u0085\x0b\x0c-"), max_size=30))
+def test_a_text_without_braces_is_what_jinja_would_make_of_it(text: str) -> None:
+    """Jinja is not even imported for it; an empty one is refused both ways."""
+    try:
+        made = Template(text).render({}).prompt
+    except UsageError:
+        made = ""
+    try:
+        expected = Compiled(text).render({}).prompt
+    except ItemError:
+        expected = ""
+    assert made == expected

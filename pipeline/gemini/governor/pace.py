@@ -1,7 +1,6 @@
 """When the next call may start: rates by GCRA, and the gate; pure state over (event, now)."""
 
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 GATE_SECONDS = 2.0
 """How long a refusal without a believable delay closes the gate at first; doubles while refusals go on. Simulated, 5 s
@@ -146,6 +145,8 @@ def pacific_day(now: datetime) -> date:
 
 def _pacific() -> tzinfo:
     """Without a time zone database winter time is near enough."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
         return ZoneInfo("America/Los_Angeles")
     except ZoneInfoNotFoundError:
