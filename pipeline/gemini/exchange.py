@@ -8,7 +8,7 @@ the same, and what goes over the wire is the same to the byte.
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.gemini.wire import FaultKind, TransportFault
 
@@ -28,8 +28,7 @@ class Exchange:
 
     def __init__(self, session: "aiohttp.ClientSession") -> None:
         self._session = session
-        self._origins: dict[str, aiohttp.ClientRequest] = {}
-        """For each a request that is never sent: what the connector asks of one, and the headers that all have."""
+        self._origins: dict[str, _Origin] = {}
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: "aiohttp.ClientTimeout"
@@ -43,7 +42,7 @@ class Exchange:
         """
         origin, target = self._found(url)
         request = _head(method, target, {**origin.headers, **headers}) + body
-        connection = await self._connected(origin, timeout)
+        connection = await self._connected(origin.request, timeout)
         try:
             reply = await _exchange(connection, request, timeout)
         except BaseException:
@@ -55,36 +54,46 @@ class Exchange:
             connection.release()
         return reply
 
-    def _found(self, url: str) -> tuple["aiohttp.ClientRequest", str]:
-        """Whom ``url`` names, and what of theirs."""
-        from aiohttp import ClientRequest, InvalidURL
-
+    def _found(self, url: str) -> tuple["_Origin", str]:
+        """Whom ``url`` names, and what of theirs. Raises ``InvalidURL``."""
         match = _URL.match(url)
         if match is None:
+            from aiohttp import InvalidURL
+
             raise InvalidURL(url)
         place, target = match.groups()
         origin = self._origins.get(place)
         if origin is None:
-            from yarl import URL
-
-            loop = asyncio.get_running_loop()
-            origin = ClientRequest(
-                "GET", URL(place, encoded=True), headers=self._session.headers, loop=loop, session=self._session
-            )
-            self._origins[place] = origin
+            origin = self._origins[place] = _origin(self._session, place)
         return origin, target if target.startswith("/") else f"/{target}"
 
     async def _connected(
-        self, origin: "aiohttp.ClientRequest", timeout: "aiohttp.ClientTimeout"
+        self, request: "aiohttp.ClientRequest", timeout: "aiohttp.ClientTimeout"
     ) -> "aiohttp.connector.Connection":
         connector = self._session.connector
         assert connector is not None  # noqa: S101 - the session is open
         try:
-            return await connector.connect(origin, [], timeout)
+            return await connector.connect(request, [], timeout)
         except TimeoutError as error:
             from aiohttp import ConnectionTimeoutError
 
             raise ConnectionTimeoutError from error
+
+
+class _Origin(NamedTuple):
+    request: "aiohttp.ClientRequest"
+    """Never sent: the connector asks it where to connect, and how."""
+    headers: dict[str, str]
+    """What every request there has."""
+
+
+def _origin(session: "aiohttp.ClientSession", place: str) -> _Origin:
+    from aiohttp import ClientRequest
+    from yarl import URL
+
+    loop = asyncio.get_running_loop()
+    request = ClientRequest("GET", URL(place, encoded=True), headers=session.headers, loop=loop, session=session)
+    return _Origin(request, dict(request.headers))
 
 
 async def _exchange(

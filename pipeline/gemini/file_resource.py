@@ -12,6 +12,15 @@ from pipeline.records import FileState, Json, RemoteFile
 FILE_NAME = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
+_INT64 = re.compile(r"-?\d{1,19}", re.ASCII)
+_STATES: dict[str | int, FileState] = {
+    **{state.value: state for state in FileState},
+    0: FileState.STATE_UNSPECIFIED,
+    1: FileState.PROCESSING,
+    2: FileState.ACTIVE,
+    10: FileState.FAILED,
+}
+"""By name and, as some clients write enumerations, by number (File.State)."""
 
 
 def decode_file(value: Json, *, untold: FileState = FileState.STATE_UNSPECIFIED) -> RemoteFile | None:
@@ -73,16 +82,16 @@ def decode_time(value: Json) -> datetime | None:
 def _state(value: Json, untold: FileState) -> FileState:
     if value in (None, "", 0, FileState.STATE_UNSPECIFIED):
         return untold
-    by_number = {0: "STATE_UNSPECIFIED", 1: "PROCESSING", 2: "ACTIVE", 10: "FAILED"}
-    name = by_number.get(value) if isinstance(value, int) else value
-    return FileState(name) if isinstance(name, str) and name in FileState.__members__ else FileState.STATE_UNSPECIFIED
+    return (
+        _STATES.get(value, FileState.STATE_UNSPECIFIED) if isinstance(value, str | int) else FileState.STATE_UNSPECIFIED
+    )
 
 
 def _int64(value: Json) -> int | None:
     """An int64, which JSON carries as a string; a number is taken too."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if abs(value) < 2**63 else None
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value, re.ASCII):
+    if isinstance(value, str) and _INT64.fullmatch(value):
         return int(value)
     return None
 

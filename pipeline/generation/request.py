@@ -1,6 +1,7 @@
 """Builds, without I/O, the body of a generateContent request and checks it against every limit."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -9,8 +10,8 @@ from pipeline.limits import Limits
 from pipeline.records import Content, Item, Json, Media, Placed, Ready
 
 
-def body(ready: Ready, inline: Mapping[Content, str], limits: Limits) -> bytes:
-    """The JSON body for ``ready``; ``inline`` holds the base64 text of each medium without a remote file.
+def body(ready: Ready, inline: Mapping[Content, bytes], limits: Limits) -> bytes:
+    """The JSON body for ``ready``; ``inline`` holds the bytes of each medium without a remote file.
 
     Fields are those of GenerateContentRequest in camel case (api/generate-content). Raises ``ItemError`` where a
     limit forbids the request.
@@ -35,20 +36,20 @@ def check(item: Item, limits: Limits) -> None:
         raise refusal("too_many_videos", f"{videos} videos; one request takes {limits.max_videos}")
 
 
-def request(ready: Ready, inline: Mapping[Content, str]) -> dict[str, Json]:
-    """The request as a JSON object.
+def request(ready: Ready, inline: Mapping[Content, bytes]) -> dict[str, Any]:
+    """The request as a JSON object, bytes in it still as they are: msgspec writes them as base64, in one go.
 
     One medium comes before the text, as the guide advises (generate-content/image-understanding, /video-understanding);
     a series comes in its order, each medium after its label if it has one, and the text last.
     """
     item = ready.item
-    parts: list[Json] = []
+    parts: list[dict[str, Any]] = []
     for index, part in enumerate(ready.parts):
         if item.labels:
             parts.append({"text": item.labels[index]})
         parts.append(media_part(part, inline))
     parts.append({"text": item.prompt})
-    whole: dict[str, Json] = {"contents": [{"role": "user", "parts": parts}]}
+    whole: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}]}
     if item.system:
         whole["systemInstruction"] = {"parts": [{"text": item.system}]}
     if config := generation_config(item):
@@ -65,11 +66,11 @@ def generation_config(item: Item) -> dict[str, Json]:
     return {**item.generation, "responseMimeType": "application/json", "responseJsonSchema": item.schema}
 
 
-def media_part(part: Placed, inline: Mapping[Content, str]) -> dict[str, Json]:
+def media_part(part: Placed, inline: Mapping[Content, bytes]) -> dict[str, Any]:
     """One medium as a Part."""
     media = part.media
     if part.file:
-        whole: dict[str, Json] = {"fileData": {"fileUri": part.file.uri, "mimeType": media.mime_type}}
+        whole: dict[str, Any] = {"fileData": {"fileUri": part.file.uri, "mimeType": media.mime_type}}
     else:
         whole = {"inlineData": {"mimeType": media.mime_type, "data": inline[media.content]}}
     if metadata := video_metadata(media):

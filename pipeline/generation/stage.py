@@ -1,6 +1,5 @@
 """Asks the model: builds the request, sends it, judges the answer, asks again where that may help."""
 
-import base64
 import hashlib
 import os
 from collections.abc import Callable
@@ -75,12 +74,12 @@ class GenerationRoom:
             return await self._ask(ready, request)
 
     def _request(self, ready: Ready, inline: list[Media]) -> GenerateRequest:
-        texts = {media.content: read_base64(media) for media in inline}
+        contents = {media.content: read_hashed(media) for media in inline}
         item = ready.item
         return GenerateRequest(
             key=item.key,
             model=item.model,
-            body=body(ready, texts, self._limits),
+            body=body(ready, contents, self._limits),
             tokens=self._estimate_tokens(item),
         )
 
@@ -165,27 +164,13 @@ def expired(ready: Ready) -> TryAgain:
     return TryAgain(Again.FILE_GONE, failure, file_names=names)
 
 
-def read_whole(media: Media) -> tuple[bytes, FileIdentity]:
-    """The bytes of ``media``, or one more where the file has grown; and what the file was after they were read."""
-    descriptor = os.open(media.location, OPEN_FLAGS)
-    try:
-        parts = []
-        wanted = media.size_bytes + 1
-        while wanted and (part := os.read(descriptor, wanted)):
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts), identity_of(os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
+def read_hashed(media: Media) -> bytes:
+    """The bytes of ``media`` that were hashed; blocking.
 
-
-def read_base64(media: Media) -> str:
-    """The bytes of ``media`` as base64 text; blocking.
-
-    Raises ``ItemError`` (missing_file, not_a_file, source_changed) when they are not the bytes that were hashed.
+    Raises ``ItemError`` (missing_file, not_a_file, source_changed) where they are others now.
     """
     try:
-        data, identity = read_whole(media)
+        data, identity = _read(media)
     except OSError as error:
         failure = unreadable(media.path, error).failure
         raise ItemError(msgspec.structs.replace(failure, stage="generation")) from error
@@ -193,4 +178,16 @@ def read_base64(media: Media) -> str:
     if not is_vouched_for and hashlib.sha256(data).hexdigest() != media.sha256:
         problem = f"{media.path} changed after it was read for the first time; run again when it is at rest"
         raise ItemError(Failure(stage="generation", kind="source_changed", message=problem))
-    return base64.b64encode(data).decode("ascii")
+    return data
+
+
+def _read(media: Media) -> tuple[bytes, FileIdentity]:
+    """As many bytes as ``media`` had, or fewer; and what the file was after they were read."""
+    descriptor = os.open(media.location, OPEN_FLAGS)
+    try:
+        data = os.read(descriptor, media.size_bytes)
+        while len(data) < media.size_bytes and (more := os.read(descriptor, media.size_bytes - len(data))):
+            data += more
+        return data, identity_of(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,7 @@
 """The body of a generateContent request."""
 
+import base64
+
 import msgspec
 import pytest
 
@@ -23,10 +25,10 @@ def test_one_medium_comes_before_the_text() -> None:
 def test_a_series_keeps_its_order_with_labels_before_each() -> None:
     """Media come in the row's order, each after its label, the prompt last."""
     one = item("a", media("1.jpg"), media("2.jpg"), labels=("Image 1:", "Image 2:"), prompt="Compare.")
-    texts = {m.content: m.path for m in one.media}
-    parts = request(ready(one), texts)["contents"][0]["parts"]
+    data = {m.content: m.path.encode() for m in one.media}
+    parts = request(ready(one), data)["contents"][0]["parts"]
     assert [part.get("text") or part["inlineData"]["data"] for part in parts] == [
-        "Image 1:", "1.jpg", "Image 2:", "2.jpg", "Compare.",
+        "Image 1:", b"1.jpg", "Image 2:", b"2.jpg", "Compare.",
     ]  # fmt: skip
 
 
@@ -47,14 +49,14 @@ def test_duration(seconds: float, text: str) -> None:
 
 def test_settings_are_sent_only_where_set() -> None:
     """An item without settings sends contents alone; with them, each under the API's name."""
-    assert set(request(ready(item()), {media().content: ""})) == {"contents"}
+    assert set(request(ready(item()), {media().content: b""})) == {"contents"}
     full = item(
         system="Be brief.",
         generation={"maxOutputTokens": 100},
         safety={"HARM_CATEGORY_HARASSMENT": "BLOCK_NONE"},
         schema={"type": "object"},
     )
-    whole = request(ready(full), {media().content: ""})
+    whole = request(ready(full), {media().content: b""})
     assert whole["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
     assert whole["generationConfig"] == {
         "maxOutputTokens": 100,
@@ -94,3 +96,11 @@ def test_a_body_over_the_limit_never_leaves() -> None:
         body(ready(one, remote()), {}, Limits(inline_request_bytes=size - 1))
     assert caught.value.failure.kind == "request_too_large"
     assert not caught.value.failure.retryable
+
+
+def test_inline_media_travel_as_base64() -> None:
+    """Standard base64 with its padding (RFC 4648 4), as Blob.data asks for."""
+    data = bytes(range(256)) + b"x"
+    encoded = msgspec.json.decode(body(ready(item()), {media().content: data}, Limits()))
+    blob = encoded["contents"][0]["parts"][0]["inlineData"]
+    assert blob["data"] == base64.b64encode(data).decode()

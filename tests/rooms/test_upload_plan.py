@@ -38,8 +38,8 @@ def test_inline_size_is_an_upper_bound() -> None:
 
     hostile = '"\\\n\x01\u2028' * 500
     one = item("a", *(media(f"{n}.jpg", size_bytes=1000) for n in range(50)), prompt=hostile, system=hostile)
-    texts = {m.content: "A" * (4 * -(-m.size_bytes // 3)) for m in one.media}
-    assert len(body(ready(one), texts, Limits())) <= inline_request_bytes(one)
+    data = {m.content: b"A" * m.size_bytes for m in one.media}
+    assert len(body(ready(one), data, Limits())) <= inline_request_bytes(one)
 
 
 def test_contents_are_told_apart_by_bytes_and_type() -> None:
