@@ -23,6 +23,7 @@ from pipeline.manifest.prompts import Prompts
 from pipeline.manifest.reader import Reader
 from pipeline.manifest.source import ManifestSource, Source, most_files
 from pipeline.manifest.survey import Survey, next_batch
+from pipeline.media.hashing_process import HashingProcess
 from pipeline.media.identify import Identifier
 from pipeline.records import Item, Outcome, Rejected, Status
 from pipeline.spec import ItemDefaults, Selection, SourceSpec
@@ -69,7 +70,13 @@ class ManifestRoom:
         self._warned: set[str] = set()
         self._spool: int | None = None
         check = from_thread.check_cancelled
-        self._identifier = Identifier(identities, clock, max_bytes=limits.file_bytes, check_cancelled=check)
+        self._identifier = Identifier(
+            identities,
+            clock,
+            max_bytes=limits.file_bytes,
+            check_cancelled=check,
+            small_files=HashingProcess(max_bytes=limits.file_bytes, check_cancelled=check),
+        )
         self._assembler = Assembler(
             defaults, limits, self._identifier, prompts or Prompts(), warn=self._warnings.append
         )

@@ -12,7 +12,7 @@ import stat
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -154,6 +154,18 @@ def _hash(descriptor: int, head: bytes, size_bytes: int, check_cancelled: Callab
     return digest.hexdigest()
 
 
+class SmallFiles(Protocol):
+    """Identifies small files ahead of their turn; see ``hashing_process.py``."""
+
+    large: deque[str]
+
+    def expect(self, locations: Sequence[str]) -> bool: ...
+
+    def found(self, location: str) -> tuple[int, Identified] | None: ...
+
+    def close(self) -> None: ...
+
+
 class Identifier:
     """Identifies files in a worker thread, each once for as long as it does not change.
 
@@ -161,7 +173,13 @@ class Identifier:
     """
 
     def __init__(
-        self, identities: Identities, clock: Clock, *, max_bytes: int, check_cancelled: Callable[[], None] = _nothing
+        self,
+        identities: Identities,
+        clock: Clock,
+        *,
+        max_bytes: int,
+        check_cancelled: Callable[[], None] = _nothing,
+        small_files: SmallFiles | None = None,
     ) -> None:
         self._identities = identities
         self._clock = clock
@@ -172,6 +190,8 @@ class Identifier:
         self._new: list[tuple[str, FileIdentity, str, str]] = []
         self._expected: deque[tuple[str, str]] = deque()
         self._ahead = Ahead(self._read, check_cancelled=check_cancelled)
+        self._small_files = small_files
+        self._shown: dict[str, str] = {}
 
     def expect(self, files: Sequence[tuple[str, str]]) -> None:
         """Look up together what earlier runs know of files that are about to be identified, in this order.
@@ -185,6 +205,10 @@ class Identifier:
         if unknown:
             for location, (identity, mime_type, sha256) in self._identities.known(unknown).items():
                 self._keep(location, Identified(identity=identity, mime_type=mime_type, sha256=sha256))
+        unread = [location for location, _ in files if location not in self._cache]
+        if self._small_files is not None and self._small_files.expect(unread):
+            self._shown = dict(files)
+            self._expected.clear()  # it tells which of them are large
 
     def identify(self, location: str, shown: str) -> Identified:
         """As the function of this name, reading only what is not known already."""
@@ -198,7 +222,11 @@ class Identifier:
                 self._cache.move_to_end(location)
                 self._checked_at[location] = now_seconds
                 return known
-        hashed_at_ns, found = self._ahead.take(location) or self._read(location, shown, self._check_cancelled)
+        hashed_at_ns, found = (
+            (self._small_files.found(location) if self._small_files is not None else None)
+            or self._ahead.take(location)
+            or self._read(location, shown, self._check_cancelled)
+        )
         touched_at_ns = max(found.identity.mtime_ns, found.identity.ctime_ns)
         if abs(hashed_at_ns - found.identity.mtime_ns) > FRESH_NANOSECONDS:
             self._new.append((location, found.identity, found.mime_type, found.sha256))
@@ -216,8 +244,14 @@ class Identifier:
         """Nothing of what was expected will be asked for."""
         self._expected.clear()
         self._ahead.close()
+        if self._small_files is not None:
+            self._small_files.close()
 
     def _read_ahead(self) -> None:
+        while self._small_files is not None and self._small_files.large:
+            location = self._small_files.large.popleft()
+            if shown := self._shown.get(location):  # else it belongs to what is behind us
+                self._expected.append((location, shown))
         while self._expected and self._ahead.has_room:
             location, shown = self._expected.popleft()
             if location not in self._cache and _is_large(location):
