@@ -2,7 +2,7 @@
 
 ``ClientSession.request`` makes ready each time for what these calls never meet: redirects, cookies, logins, netrc,
 middleware, tracing, a body of unknown kind. Connections, TLS, name lookup and the parser of replies are aiohttp's all
-the same, and what goes over the wire is the same to the byte.
+the same, and so is what goes over the wire, but for the order of the headers.
 """
 
 import asyncio

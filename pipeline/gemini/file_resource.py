@@ -82,9 +82,8 @@ def decode_time(value: Json) -> datetime | None:
 def _state(value: Json, untold: FileState) -> FileState:
     if value in (None, "", 0, FileState.STATE_UNSPECIFIED):
         return untold
-    return (
-        _STATES.get(value, FileState.STATE_UNSPECIFIED) if isinstance(value, str | int) else FileState.STATE_UNSPECIFIED
-    )
+    known = _STATES.get(value) if isinstance(value, str | int) else None
+    return known or FileState.STATE_UNSPECIFIED
 
 
 def _int64(value: Json) -> int | None:

@@ -138,9 +138,9 @@ class HashingProcess:
             _send(self._open().stdin, [os.fsencode(location) for location in self._asked])
 
     def _hear(self) -> None:
-        answers = self._next()
-        self._told.update(zip(self._asked, answers, strict=True))
-        self.large.extend(location for location, answer in zip(self._asked, answers, strict=True) if answer is True)
+        told = dict(zip(self._asked, self._next(), strict=True))
+        self._told |= told
+        self.large.extend(location for location, answer in told.items() if answer is True)
         self._asked = []
 
     def _next(self) -> list[_Answer]:
