@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.activation.stage import ActivationRoom
 from pipeline.clock import Clock
@@ -22,7 +21,7 @@ from pipeline.manifest.stage import ManifestRoom
 from pipeline.records import Item, Outcome, Ready, Uploaded
 from pipeline.results.stage import ResultsRoom
 from pipeline.retention.stage import Retention
-from pipeline.streams import Keeping, OwnedSink, Putting, Sink
+from pipeline.streams import OwnedSink, Receiver, Sender, Sink, Stream
 from pipeline.upload.stage import UploadRoom
 
 BUFFERED_ITEMS = 64
@@ -79,7 +78,7 @@ class Flow:
         self._generation_workers = concurrency
         self._work = work
         self._observer = observer
-        self.queues: dict[Stage, tuple[MemoryObjectReceiveStream[Any], ...]] = {}
+        self.queues: dict[Stage, tuple[Receiver[Any], ...]] = {}
         """The streams before the stages, of the pass that is on; upload's are those that manifest fills."""
 
     async def run(self) -> None:
@@ -89,7 +88,7 @@ class Flow:
             keepers.start_soon(self._kept_up, rooms.retention.run)
             keepers.start_soon(self._kept_up, rooms.activation.run)
             try:
-                outcomes, committing = anyio.create_memory_object_stream[Outcome](BUFFERED_ITEMS)
+                outcomes, committing = Stream[Outcome](BUFFERED_ITEMS).ends()
                 async with anyio.create_task_group() as results:
                     results.start_soon(rooms.results.run, committing)
                     async with outcomes:
@@ -103,7 +102,7 @@ class Flow:
         with stopping(self._drain):
             await run()
 
-    async def _passes(self, outcomes: MemoryObjectSendStream[Outcome]) -> None:
+    async def _passes(self, outcomes: Sender[Outcome]) -> None:
         await self._pass(self._rooms.manifest.run, outcomes)
         while not self._drain.begun:
             left = self._ledger.requeued()
@@ -118,7 +117,7 @@ class Flow:
 
             await self._pass(feed, outcomes)
 
-    async def _pass(self, feed: Feed, outcomes: MemoryObjectSendStream[Outcome]) -> None:
+    async def _pass(self, feed: Feed, outcomes: Sender[Outcome]) -> None:
         """Run ``feed`` through the rooms. A drain cuts the intake off; generation ends what it has sent."""
         door = SideDoor(
             outcomes=outcomes,
@@ -128,12 +127,12 @@ class Flow:
             observer=self._observer,
         )
         worker = partial(work, door=door, drain=self._drain)
-        ready, asking = anyio.create_memory_object_stream[Ready](BUFFERED_ITEMS)
+        ready, asking = Stream[Ready](BUFFERED_ITEMS).ends()
         self.queues["generation"] = (asking,)
         async with anyio.create_task_group() as generation:
             async with asking:
                 for _ in range(self._generation_workers):
-                    durably = UntilDurable(Keeping(outcomes.clone()), self._rooms.results)
+                    durably = UntilDurable(outcomes.keeping(), self._rooms.results)
                     generation.start_soon(worker, asking.clone(), self._rooms.generation.handle, durably)
             async with ready:
                 with suppress(Draining), self._drain.interruptible():
@@ -142,18 +141,18 @@ class Flow:
     async def _intake(
         self,
         feed: Feed,
-        ready: MemoryObjectSendStream[Ready],
-        outcomes: MemoryObjectSendStream[Outcome],
+        ready: Sender[Ready],
+        outcomes: Sender[Outcome],
         worker: Callable[..., Coroutine[Any, Any, None]],
     ) -> None:
-        travelling, uploading = anyio.create_memory_object_stream[Item](ITEMS_WAITING_FOR_UPLOAD)
-        there, passing = anyio.create_memory_object_stream[Item](BUFFERED_ITEMS)
-        uploaded, activating = anyio.create_memory_object_stream[Uploaded](BUFFERED_ITEMS)
+        travelling, uploading = Stream[Item](ITEMS_WAITING_FOR_UPLOAD).ends()
+        there, passing = Stream[Item](BUFFERED_ITEMS).ends()
+        uploaded, activating = Stream[Uploaded](BUFFERED_ITEMS).ends()
         self.queues |= {"upload": (uploading, passing), "activation": (activating,)}
         async with self._rooms.upload as upload, activating, anyio.create_task_group() as intake:
 
             def hire() -> None:
-                intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, Putting(ready.clone()))
+                intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
 
             crew = Crew(hire, ITEMS_WAITING_FOR_ACTIVE)
             series = MediaBound(MEDIA_WAITING_FOR_UPLOAD)
@@ -165,9 +164,9 @@ class Flow:
             async with uploading, passing, uploaded:
                 for lane, handle in ((uploading, handle_travelling), (passing, upload.handle)):
                     for _ in range(self._upload_workers):
-                        fork = PastActivation(Putting(ready.clone()), Hiring(uploaded.clone(), crew))
+                        fork = PastActivation(ready.clone(), Hiring(uploaded.clone(), crew))
                         intake.start_soon(worker, lane.clone(), handle, fork)
-            async with PastUploading(upload.must_wait, series, Putting(travelling), Putting(there)) as items:
+            async with PastUploading(upload.must_wait, series, travelling, there) as items:
                 await self._fed(feed, items, outcomes)
 
     async def _fed(self, feed: Feed, items: Sink[Item], outcomes: Sink[Outcome]) -> None:
@@ -191,20 +190,6 @@ class Crew:
             self._hire()
 
 
-class Hiring(Putting[Uploaded]):
-    """Puts items before a crew."""
-
-    def __init__(self, stream: MemoryObjectSendStream[Uploaded], crew: Crew) -> None:
-        super().__init__(stream)
-        self._stream = stream
-        self._crew = crew
-
-    async def send(self, item: Uploaded) -> None:
-        """Have somebody there who takes ``item``, and put it."""
-        self._crew.meet(self._stream.statistics().tasks_waiting_receive)
-        await super().send(item)
-
-
 class MediaBound:
     """Bounds the media of the items in a stream, which itself counts items only."""
 
@@ -226,7 +211,7 @@ class MediaBound:
 
 
 class Fork:
-    """The base of sinks that put each item on one of two ways, and own both."""
+    """The base of sinks that put items on ways of their own."""
 
     def __init__(self, *ways: OwnedSink[Any]) -> None:
         self._ways = AsyncExitStack()
@@ -240,6 +225,20 @@ class Fork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._ways.aclose()
+
+
+class Hiring(Fork):
+    """Puts items before a crew."""
+
+    def __init__(self, uploaded: Sender[Uploaded], crew: Crew) -> None:
+        super().__init__(uploaded)
+        self._uploaded = uploaded
+        self._crew = crew
+
+    async def send(self, item: Uploaded) -> None:
+        """Have somebody there who takes ``item``, and put it."""
+        self._crew.meet(self._uploaded.fill.receivers_waiting)
+        await self._uploaded.send(item)
 
 
 class PastUploading(Fork):

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from anyio.streams.memory import MemoryObjectReceiveStream
-
 from pipeline.engine.flow import ITEMS_WAITING_FOR_ACTIVE, Flow, Rooms
 from pipeline.moment import Moment, Occupied, Pressure
+from pipeline.streams import Receiver
 
-Streams = Iterable[MemoryObjectReceiveStream[Any]]
+Streams = Iterable[Receiver[Any]]
 
 
 class Gauges:
@@ -56,14 +55,14 @@ class Gauges:
 
 def _is_read(arriving: Streams) -> bool:
     """Whether more of SOURCE is to come, and nothing but SOURCE itself holds it up."""
-    seen = [stream.statistics() for stream in arriving]
-    return any(s.open_send_streams for s in seen) and not any(s.tasks_waiting_send for s in seen)
+    seen = [stream.fill for stream in arriving]
+    return any(fill.senders for fill in seen) and not any(fill.senders_waiting for fill in seen)
 
 
 def _waiting(streams: Streams) -> int:
-    return sum(seen.current_buffer_used + seen.tasks_waiting_send for seen in (s.statistics() for s in streams))
+    return sum(fill.items + fill.senders_waiting for fill in (stream.fill for stream in streams))
 
 
 def _busy(streams: Streams) -> int:
     """Workers that have an item: those at the end of the stream that don't wait for one."""
-    return sum(seen.open_receive_streams - seen.tasks_waiting_receive for seen in (s.statistics() for s in streams))
+    return sum(fill.receivers - fill.receivers_waiting for fill in (stream.fill for stream in streams))

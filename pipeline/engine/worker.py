@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.clock import Clock
 from pipeline.drain import Drain
@@ -13,7 +12,7 @@ from pipeline.errors import Again, Draining, ItemError, StopRun, TryAgain
 from pipeline.events import ItemState, Observer, Retrying
 from pipeline.ledger.api import Ledger
 from pipeline.records import Content, FileState, Item, Outcome, Placed, Ready, RemoteFile, Status, Uploaded
-from pipeline.streams import OwnedSink, Sink, Taking
+from pipeline.streams import OwnedSink, Receiver, Sink
 
 PASSES = {Again.NOT_ACTIVE: 3}
 """How often an item may go round again for a reason; once for all others."""
@@ -126,7 +125,7 @@ class SideDoor:
 
 
 async def work(
-    receive: MemoryObjectReceiveStream[Incoming],
+    receive: Receiver[Incoming],
     handle: Callable[[Incoming], Awaitable[U]],
     send: OwnedSink[U],
     *,
@@ -135,7 +134,7 @@ async def work(
 ) -> None:
     """Handle what comes until the stream ends. Owns its ends on both sides."""
     async with receive, send:
-        async for travelling in Taking(receive):
+        async for travelling in receive:
             door.entered(travelling)
             try:
                 handled = await handle(travelling)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import anyio
-from anyio import CancelScope, EndOfStream, WouldBlock, get_cancelled_exc_class
+from anyio import CancelScope, WouldBlock, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.errors import StopForHuman, StopRun
 from pipeline.events import ItemCommitted, Observer
@@ -18,6 +17,7 @@ from pipeline.own_thread import OwnThread
 from pipeline.records import Outcome, ResultLine
 from pipeline.results.record import encode, line_of, mark_of
 from pipeline.results.run_folder import RunFolder
+from pipeline.streams import Receiver
 
 BATCH_BYTES = 8 * 1024 * 1024
 COMMIT_DEADLINE_SECONDS = 120.0
@@ -54,7 +54,7 @@ class ResultsRoom:
         self._is_silent = False
         self._thread = OwnThread("results")
 
-    async def run(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> None:
+    async def run(self, outcomes: Receiver[Outcome]) -> None:
         """Commit until the stream ends. Raises ``StopRun`` then, if a commit has failed.
 
         What comes after that commit is salvaged, and what already waits when cancelled is committed: those answers
@@ -110,14 +110,14 @@ class ResultsRoom:
         line = line_of(outcome, self._backend)
         return _Entry(outcome, line, encode(line))
 
-    def _waiting(self, outcomes: MemoryObjectReceiveStream[Outcome]) -> list[_Entry]:
+    def _waiting(self, outcomes: Receiver[Outcome]) -> list[_Entry]:
         """What can be had at once, of about ``BATCH_BYTES`` at most."""
         entries: list[_Entry] = []
         size_bytes = 0
         while size_bytes < BATCH_BYTES:
             try:
                 entry = self._entry(outcomes.receive_nowait())
-            except (WouldBlock, EndOfStream):
+            except WouldBlock:
                 break
             entries.append(entry)
             size_bytes += len(entry.data)

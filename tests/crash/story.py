@@ -26,6 +26,7 @@ from pipeline.results.record import encode, line_of
 from pipeline.results.run_folder import SUMMARY, RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
 from pipeline.spec import RunSpec, SourceSpec
+from pipeline.streams import Stream
 
 NOW = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
 OPEN_LEDGER = partial(open_sqlite_ledger, endpoint="https://e", key_hash="k", warn=lambda _: None)
@@ -121,7 +122,7 @@ async def _commit(folder: RunFolder, batch: Answers, say: Say) -> None:
         observer=_Silent(),
         on_committed=lambda done: say(f"ack {done.subject.key} {versions[done.subject.key]}"),
     )
-    send, receive = anyio.create_memory_object_stream[Outcome](len(batch))
+    send, receive = Stream[Outcome](len(batch)).ends()
     for key, version in batch:
         await folder.ledger.intend(Intent(key=key, attempt=1, started_at=NOW))
         say(f"sent {key} {version}")

@@ -4,7 +4,7 @@ import anyio
 
 from pipeline.engine.flow import MediaBound, PastUploading
 from pipeline.records import Item
-from pipeline.streams import Putting
+from pipeline.streams import Stream
 from tests.support.builders import item, media
 
 
@@ -15,12 +15,12 @@ def series(key: str, files: int) -> Item:
 
 async def test_series_wait_for_room() -> None:
     """One more than the bound may be in, of any size; the next waits until enough of them have been taken."""
-    travelling, taken = anyio.create_memory_object_stream[Item](512)
-    there, passing = anyio.create_memory_object_stream[Item](512)
+    travelling, taken = Stream[Item](512).ends()
+    there, passing = Stream[Item](512).ends()
     bound, entered = MediaBound(100), []
 
     async def feed() -> None:
-        async with PastUploading(lambda _item: True, bound, Putting(travelling), Putting(there)) as items:
+        async with PastUploading(lambda _item: True, bound, travelling, there) as items:
             for one in (series("a", 60), series("b", 60), series("c", 1000), series("d", 1)):
                 await items.send(one)
                 entered.append(one.key)
@@ -29,12 +29,12 @@ async def test_series_wait_for_room() -> None:
         tasks.start_soon(feed)
         await anyio.wait_all_tasks_blocked()
         assert entered == ["a", "b"]
-        bound.left(await taken.receive())
+        bound.left(taken.receive_nowait())
         await anyio.wait_all_tasks_blocked()
         assert entered == ["a", "b", "c"]
-        bound.left(await taken.receive())
+        bound.left(taken.receive_nowait())
         await anyio.wait_all_tasks_blocked()
         assert entered == ["a", "b", "c"]
-        bound.left(await taken.receive())
+        bound.left(taken.receive_nowait())
         await anyio.wait_all_tasks_blocked()
         assert entered == ["a", "b", "c", "d"]

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from pipeline.clock import SystemClock
 from pipeline.errors import Failure
 from pipeline.events import Event, ItemCommitted
@@ -20,6 +18,7 @@ from pipeline.results.compaction import compact
 from pipeline.results.run_folder import RunFolder, open_run_folder
 from pipeline.results.stage import ResultsRoom
 from pipeline.spec import RunSpec, SourceSpec
+from pipeline.streams import Stream
 
 NOW = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
 OPEN_LEDGER = partial(open_sqlite_ledger, endpoint="https://e", key_hash="k", warn=print)
@@ -68,7 +67,7 @@ class Watcher:
 async def commit(folder: RunFolder, *outcomes: Outcome, backend: str = "gemini") -> Watcher:
     watcher = Watcher()
     room = ResultsRoom(folder, backend=backend, observer=watcher, on_committed=watcher.outcomes.append)
-    send, receive = anyio.create_memory_object_stream[Outcome](len(outcomes))
+    send, receive = Stream[Outcome](len(outcomes)).ends()
     for one in outcomes:
         send.send_nowait(one)
     send.close()

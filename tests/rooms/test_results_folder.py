@@ -2,7 +2,7 @@
 
 import os
 import stat
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import anyio
@@ -19,6 +19,7 @@ from pipeline.results.record import mark_of
 from pipeline.results.run_folder import open_run_folder
 from pipeline.results.stage import ResultsRoom
 from pipeline.spec import RunSpec, Selection, SourceSpec
+from pipeline.streams import Stream
 from tests.rooms.run_folders import NOW, Watcher, commit, keys, known, opened, outcome, run
 
 
@@ -47,7 +48,7 @@ async def test_nothing_is_acknowledged_before_it_is_synced(tmp_path: Path, monke
         monkeypatch.setattr(durable, "sync_data", sync)
         seen: list[int] = []
         room = ResultsRoom(folder, backend="gemini", observer=Watcher(), on_committed=lambda _: seen.append(synced[-1]))
-        send, receive = anyio.create_memory_object_stream[Outcome](2)
+        send, receive = Stream[Outcome](2).ends()
         send.send_nowait(outcome("a"))
         send.close()
         await room.run(receive)
@@ -242,7 +243,7 @@ async def test_a_folder_remembers_its_source(tmp_path: Path, memory: str) -> Non
 
 async def test_cancelling_commits_what_was_paid_for(tmp_path: Path) -> None:
     """A cancelled room still commits the outcomes that wait in its stream."""
-    send, receive = anyio.create_memory_object_stream[Outcome](10)
+    send, receive = Stream[Outcome](10).ends()
 
     def more_and_cancel(committed: Outcome) -> None:
         if committed.subject.key == "a":
@@ -252,7 +253,7 @@ async def test_cancelling_commits_what_was_paid_for(tmp_path: Path) -> None:
 
     async with opened(tmp_path / "run") as folder:
         room = ResultsRoom(folder, backend="gemini", observer=Watcher(), on_committed=more_and_cancel)
-        with send, anyio.CancelScope() as scope:
+        with closing(send), anyio.CancelScope() as scope:
             send.send_nowait(outcome("a"))
             await room.run(receive)
         assert scope.cancelled_caught

@@ -21,6 +21,7 @@ from pipeline.report.jsonlog import JsonLog
 from pipeline.results import durable, salvage
 from pipeline.results.compaction import compact
 from pipeline.results.stage import ResultsRoom
+from pipeline.streams import Stream
 from pipeline.whole import append_whole, replace_file
 from tests.rooms.run_folders import Watcher, commit, keys, known, opened, outcome, run, texts
 
@@ -59,7 +60,7 @@ async def test_what_comes_after_a_failed_commit_is_salvaged_too(
         room = ResultsRoom(
             folder, backend="gemini", observer=watcher, on_committed=watcher.outcomes.append, on_stop=told.append
         )
-        send, receive = anyio.create_memory_object_stream[Outcome]()
+        send, receive = Stream[Outcome](1).ends()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(send_one_by_one, send, told)
             with anyio.fail_after(10), pytest.raises(StopForHuman, match="No space left"):
@@ -255,7 +256,7 @@ async def test_a_failed_commit_ends_the_run_and_keeps_the_answers(
             else:
                 monkeypatch.setattr(os, "write", short)
             room = ResultsRoom(folder, backend="gemini", observer=watcher, on_committed=watcher.outcomes.append)
-            send, receive = anyio.create_memory_object_stream[Outcome](1)
+            send, receive = Stream[Outcome](1).ends()
             send.send_nowait(outcome("b"))
             send.close()
             with anyio.fail_after(10):
