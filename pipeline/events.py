@@ -1,6 +1,7 @@
 """What can be observed of a run. An observer watches; it never acts and never raises."""
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -129,10 +130,15 @@ OFTEN: Final[frozenset[type[Event]]] = frozenset(
 """What happens for every item, call or chunk; all else is rare."""
 
 
+Listener = Callable[[Any], None]
+"""Is told of events of one type."""
+
+
 class Observer(Protocol):
     """Is told of everything that happens, on the event loop's thread; must return at once.
 
-    One that has an attribute ``ignores``, a collection of event types, is not told of those.
+    One that has a method ``listener``, of an event's type, is told by what that returns, and not at all where it
+    returns None.
     """
 
     def notify(self, event: Event) -> None:
@@ -145,18 +151,23 @@ class Observers:
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = list(observers)
-        self._told: dict[type[Event], list[Observer]] = {}
+        self._listeners: dict[type[Event], list[Listener]] = {}
 
     def add(self, observer: Observer) -> None:
         """Let one more watch from now on."""
         self._observers.append(observer)
-        self._told.clear()
+        self._listeners.clear()
 
     def notify(self, event: Event) -> None:
         """Tell each that wants to hear of such an event, in turn."""
-        told = self._told.get(type(event))
-        if told is None:
-            told = [observer for observer in self._observers if type(event) not in getattr(observer, "ignores", ())]
-            self._told[type(event)] = told
-        for observer in told:
-            observer.notify(event)
+        listeners = self._listeners.get(type(event))
+        if listeners is None:
+            heard_by = (_listener(observer, type(event)) for observer in self._observers)
+            listeners = self._listeners[type(event)] = [listener for listener in heard_by if listener]
+        for listener in listeners:
+            listener(event)
+
+
+def _listener(observer: Observer, kind: type[Event]) -> Listener | None:
+    listener_of: Callable[[type[Event]], Listener | None] | None = getattr(observer, "listener", None)
+    return observer.notify if listener_of is None else listener_of(kind)

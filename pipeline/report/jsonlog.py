@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from pipeline.clock import timestamp
-from pipeline.events import OFTEN, Event, ItemCommitted
+from pipeline.events import OFTEN, Event, ItemCommitted, Listener
 from pipeline.plain_text import printable_json
 from pipeline.records import Status
 from pipeline.redaction import Redaction
@@ -44,9 +44,12 @@ class JsonLog:
         self._path = path
         self._redaction = Redaction(*secrets)
         self._verbose = verbose
-        self.ignores: frozenset[type[Event]] = frozenset() if verbose else ONLY_VERBOSE
         self._on_failure = on_failure
         self._has_failed = False
+
+    def listener(self, kind: type[Event]) -> Listener | None:
+        """What is to be told of events of this kind."""
+        return self.notify if self._verbose or kind not in ONLY_VERBOSE else None
 
     def notify(self, event: Event) -> None:
         """Write ``event`` down, if it is worth it."""

@@ -16,7 +16,7 @@ from pipeline.events import (
     GateClosed,
     ItemAdmitted,
     ItemCommitted,
-    ItemState,
+    Listener,
     SourceRead,
     Warned,
 )
@@ -35,8 +35,6 @@ PLAIN_LINE_SECONDS: Final = 30.0
 class Progress:
     """The observer that shows a person how far the run is."""
 
-    ignores: Final = frozenset({ItemState})
-
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._quiet = quiet
@@ -45,6 +43,17 @@ class Progress:
         self._to_do = self._done = self._failed = self._in_flight = self._tokens = self._bytes = 0
         self._said_at = time.monotonic()
         self._total_known = False
+        self._listeners: dict[type[Event], Listener] = {
+            ItemAdmitted: self._admitted,
+            ItemCommitted: self._committed,
+            CallSent: self._sent,
+            CallEnded: self._ended,
+            BytesUploaded: self._uploaded,
+            SourceRead: self._source_read,
+            Warned: self._told,
+            GateClosed: self._told,
+            DrainBegan: self._drain_began,
+        }
 
     def __enter__(self) -> Self:
         if self._terminal and not self._quiet:
@@ -60,29 +69,42 @@ class Progress:
             if self._bar:
                 self._bar.close()
 
+    def listener(self, kind: type[Event]) -> Listener | None:
+        """What is to be told of events of this kind."""
+        return self._listeners.get(kind)
+
     def notify(self, event: Event) -> None:
         """Show ``event``."""
-        match event:
-            case ItemAdmitted(decision="send" | "rejected"):
-                self._to_do += 1
-            case ItemCommitted():
-                self._done += 1
-                self._failed += event.status != Status.SUCCEEDED
-                self._tokens += event.total_tokens
-                self._advance()
-            case CallSent(route=Route.GENERATE):
-                self._in_flight += 1
-            case CallEnded(route=Route.GENERATE):
-                self._in_flight -= 1
-            case BytesUploaded():
-                self._bytes += event.size_bytes
-            case SourceRead():
-                self._total_known = True
-            case Warned() | GateClosed():
-                self.say(event.message)
-            case DrainBegan():
-                if self._in_flight:  # else the end follows at once, and tells the reason
-                    self.say(f"{event.reason}; finishing what is in flight")
+        if listener := self.listener(type(event)):
+            listener(event)
+
+    def _admitted(self, event: ItemAdmitted) -> None:
+        self._to_do += event.decision in ("send", "rejected")
+
+    def _committed(self, event: ItemCommitted) -> None:
+        self._done += 1
+        self._failed += event.status != Status.SUCCEEDED
+        self._tokens += event.total_tokens
+        self._advance()
+
+    def _sent(self, event: CallSent) -> None:
+        self._in_flight += event.route == Route.GENERATE
+
+    def _ended(self, event: CallEnded) -> None:
+        self._in_flight -= event.route == Route.GENERATE
+
+    def _uploaded(self, event: BytesUploaded) -> None:
+        self._bytes += event.size_bytes
+
+    def _source_read(self, _event: SourceRead) -> None:
+        self._total_known = True
+
+    def _told(self, event: Warned | GateClosed) -> None:
+        self.say(event.message)
+
+    def _drain_began(self, event: DrainBegan) -> None:
+        if self._in_flight:  # else the end follows at once, and tells the reason
+            self.say(f"{event.reason}; finishing what is in flight")
 
     def say(self, sentence: str) -> None:
         """One sentence, without tearing the bar."""

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from pipeline.clock import Clock, timestamp
-from pipeline.events import OFTEN, Event, LimitLearnt, Refused, Retrying
+from pipeline.events import OFTEN, Event, LimitLearnt, Listener, Refused, Retrying
 from pipeline.gemini.api import Route
 
 HISTORY_POINTS: Final = 32
@@ -42,14 +42,16 @@ class Quota(msgspec.Struct, kw_only=True):
 class Refusals:
     """The observer of what is rare; hot events are none of its business."""
 
-    ignores: Final = OFTEN
-
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.quotas: dict[str, dict[str, Quota]] = {}
         """By model and quota."""
         self.retries_by_cause: dict[str, dict[str, int]] = {}
         """By stage and cause."""
+
+    def listener(self, kind: type[Event]) -> Listener | None:
+        """What is to be told of events of this kind."""
+        return None if kind in OFTEN else self.notify
 
     def notify(self, event: Event) -> None:
         """Take note of ``event``."""

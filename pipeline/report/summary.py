@@ -3,7 +3,6 @@
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -16,7 +15,7 @@ from pipeline.events import (
     Event,
     ItemAdmitted,
     ItemCommitted,
-    ItemState,
+    Listener,
     SourceRead,
 )
 from pipeline.gemini.api import Route
@@ -107,8 +106,6 @@ class Counting:
     Of items that have a line, requests are their number and their retries: every call after an item's first.
     """
 
-    ignores: Final = frozenset({ItemState})
-
     def __init__(self, *, limited: bool = False) -> None:
         """``limited``: the exit code speaks of done items and of those chosen by ``--limit`` alone."""
         self._limited = limited
@@ -120,26 +117,42 @@ class Counting:
         self.bytes_uploaded = 0
         self.usage = Usage()
         self.read_to_end = False
+        self._listeners: dict[type[Event], Listener] = {
+            ItemAdmitted: self._admitted,
+            ItemCommitted: self._committed,
+            CallSent: self._sent,
+            CallEnded: self._ended,
+            BytesUploaded: self._uploaded,
+            SourceRead: self._source_read,
+        }
+
+    def listener(self, kind: type[Event]) -> Listener | None:
+        """What is to be told of events of this kind."""
+        return self._listeners.get(kind)
 
     def notify(self, event: Event) -> None:
         """Count ``event``."""
-        match event:
-            case ItemAdmitted():
-                self._admitted(event.decision)
-            case ItemCommitted():
-                self._committed(event)
-            case CallSent(route=Route.GENERATE):
-                self.requests += 1
-            case CallEnded(route=Route.GENERATE, status=429):
-                self.refused += 1
-            case BytesUploaded():
-                self.bytes_uploaded += event.size_bytes
-            case SourceRead():
-                self.read_to_end = True
-                self.skipped = event.skipped
-                self.items.skipped = sum(event.skipped.values())
+        if listener := self.listener(type(event)):
+            listener(event)
 
-    def _admitted(self, decision: str) -> None:
+    def _sent(self, event: CallSent) -> None:
+        if event.route == Route.GENERATE:
+            self.requests += 1
+
+    def _ended(self, event: CallEnded) -> None:
+        if event.status == 429 and event.route == Route.GENERATE:
+            self.refused += 1
+
+    def _uploaded(self, event: BytesUploaded) -> None:
+        self.bytes_uploaded += event.size_bytes
+
+    def _source_read(self, event: SourceRead) -> None:
+        self.read_to_end = True
+        self.skipped = event.skipped
+        self.items.skipped = sum(event.skipped.values())
+
+    def _admitted(self, event: ItemAdmitted) -> None:
+        decision = event.decision
         if decision == "beyond_limit":
             return
         self.items.total += 1
