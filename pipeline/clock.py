@@ -44,4 +44,6 @@ def monotonic() -> float:
 
 def timestamp(moment: datetime) -> str:
     """``moment`` as the result line writes it: RFC 3339, UTC, milliseconds, ``Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"

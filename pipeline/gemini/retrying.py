@@ -154,17 +154,28 @@ class RetryingTransport:
     async def _attempt(self, call: Call, effort: _Effort) -> tuple[Reply | None, Verdict, float]:
         """Send once, when health and governor allow; tell them how it ended."""
         try:
-            while True:
-                if self._health.in_trouble:
-                    await self._await_health(call)
-                async with self._governor.permit(call):
-                    if self._health.in_trouble and self._health.admit(call.subject, monotonic()) > 0:
-                        continue  # an outage began while this call waited for its permit
-                    self._drain.check()
-                    return await self._send_once(call, effort)
+            await self._permitted(call)
+            try:
+                return await self._send_once(call, effort)
+            finally:
+                self._governor.release(call)
         except BaseException:
             self._health.gave_up(call.subject, monotonic())  # whoever was the probe is it no more
             raise
+
+    async def _permitted(self, call: Call) -> None:
+        """Return with a permit in hand, when health lets the call go."""
+        while True:
+            if self._health.in_trouble:
+                await self._await_health(call)
+            if self._governor.admit(call):
+                return
+            await self._governor.acquire(call)
+            is_held = self._health.in_trouble and self._health.admit(call.subject, monotonic()) > 0
+            if not is_held and not self._drain.begun:
+                return
+            self._governor.release(call)  # an outage, or the drain, began while this call waited
+            self._drain.check()
 
     async def _await_health(self, call: Call) -> None:
         while (wait := self._health.admit(call.subject, monotonic())) > 0:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import anyio
 
 from pipeline.events import Event
 from pipeline.gemini.api import Call, Reply, Route
+from pipeline.gemini.governor import Governor
 from pipeline.gemini.wire import FaultKind, TransportFault
 
 T = TypeVar("T")
@@ -37,6 +39,17 @@ def virtually(scenario: Coroutine[Any, Any, T]) -> T:
     """Run ``scenario`` in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(scenario)
+
+
+@asynccontextmanager
+async def permit(governor: Governor, call: Call) -> AsyncIterator[None]:
+    """A permit, as a caller takes it and gives it back."""
+    if not governor.admit(call):
+        await governor.acquire(call)
+    try:
+        yield
+    finally:
+        governor.release(call)
 
 
 class Recorder:

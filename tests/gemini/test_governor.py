@@ -20,7 +20,7 @@ from pipeline.gemini.governor.recent import Recent
 from pipeline.gemini.governor.slots import RetryBudget, Slots
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.spec import QuotaSpec
-from tests.gemini.doubles import Recorder, generate, quota, virtually
+from tests.gemini.doubles import Recorder, generate, permit, quota, virtually
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 
@@ -260,7 +260,7 @@ def test_refusals_are_read_by_dimension() -> None:
 
 async def once(one: AdaptiveGovernor, call: Call, reply: Reply | None = None) -> None:
     """One call that ends with ``reply`` at once."""
-    async with one.permit(call):
+    async with permit(one, call):
         if reply is not None:
             now = anyio.current_time()
             one.observe(call, classify(call.route, reply), sent_at=now - 0.1, now=now)
@@ -273,7 +273,7 @@ def test_calls_start_in_the_order_in_which_they_asked() -> None:
         one, order = governor(rpm=60), []
 
         async def ask(number: int) -> None:
-            async with one.permit(generate(str(number))):
+            async with permit(one, generate(str(number))):
                 order.append((number, anyio.current_time()))
 
         async with anyio.create_task_group() as group:
@@ -306,12 +306,12 @@ def test_giving_up_while_waiting_loses_no_slot() -> None:
     async def scenario() -> None:
         drain = Drain()
         one = governor(concurrency=1, drain=drain)
-        async with one.permit(generate()):
+        async with permit(one, generate()):
             with anyio.move_on_after(1):
                 await once(one, generate())
         with anyio.fail_after(1):
             await once(one, generate())
-        async with one.permit(generate()), anyio.create_task_group() as group:
+        async with permit(one, generate()), anyio.create_task_group() as group:
 
             async def waits() -> None:
                 with pytest.raises(Draining):

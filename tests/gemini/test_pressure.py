@@ -15,7 +15,7 @@ from pipeline.gemini.governor.memory import QuotaMemory
 from pipeline.gemini.governor.slots import FIRST_SLOTS, Slots
 from pipeline.moment import Hold, Pressure
 from pipeline.spec import QuotaSpec
-from tests.gemini.doubles import OK, IntentBook, Recorder, generate, quota, virtually
+from tests.gemini.doubles import OK, IntentBook, Recorder, generate, permit, quota, virtually
 from tests.support.builders import NOW
 
 
@@ -115,7 +115,7 @@ def test_what_waits_and_for_what() -> None:
         answer = anyio.Event()
 
         async def ask() -> None:
-            async with one.permit(generate()):
+            async with permit(one, generate()):
                 await answer.wait()
 
         async with anyio.create_task_group() as calls:
@@ -125,7 +125,7 @@ def test_what_waits_and_for_what() -> None:
             assert one.pressure() == Pressure(in_flight=4, waiting=2, held_by=Hold.CONCURRENCY, slots=4)
             answer.set()
         assert one.pressure() == Pressure(slots=4)
-        async with one.permit(generate()):
+        async with permit(one, generate()):
             refusal = quota("GenerateRequestsPerMinute", delay="30s")
             one.observe(generate(), classify(Route.GENERATE, refusal), sent_at=1001.0, now=1001.1)
         async with anyio.create_task_group() as calls:
@@ -143,7 +143,7 @@ def test_at_the_end_the_last_limit_is_told() -> None:
     async def scenario() -> None:
         seen = Recorder()
         one = governor(seen)
-        async with one.permit(generate()):
+        async with permit(one, generate()):
             one.observe(generate(), classify(Route.GENERATE, OK), sent_at=1000.0, now=1000.1)
             limit = one._lines[""].lane.requests
             assert limit is not None

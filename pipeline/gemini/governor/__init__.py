@@ -1,6 +1,5 @@
 """Who may call when: permits in front of every call, and the gate that a refusal closes for all of them."""
 
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from pipeline.gemini.api import Call
@@ -10,11 +9,19 @@ from pipeline.gemini.signals import Verdict
 class Governor(Protocol):
     """Hands out permits and learns from how calls end. Every algorithm of pacing is one of these."""
 
-    def permit(self, call: Call) -> AbstractAsyncContextManager[None]:
-        """Wait for permission; held while the call is out.
+    def admit(self, call: Call) -> bool:
+        """Give a permit at once, if that takes no waiting; tells whether it did. Raises ``Draining``."""
+        ...
+
+    async def acquire(self, call: Call) -> None:
+        """Wait for a permit, which is held while the call is out.
 
         Raises: ``Draining`` while it waits, ``StopEarly`` where the day's requests are used up.
         """
+        ...
+
+    def release(self, call: Call) -> None:
+        """``call`` is out no more: give its permit back."""
         ...
 
     def observe(self, call: Call, verdict: Verdict, *, sent_at: float, now: float) -> None:

@@ -5,8 +5,6 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 
 import anyio
 
@@ -61,22 +59,6 @@ class _Line:
         self.kept = Ceilings()
 
 
-class _Permit(AbstractAsyncContextManager[None]):
-    """Held while a call is out."""
-
-    def __init__(self, governor: "AdaptiveGovernor", call: Call) -> None:
-        self._governor = governor
-        self._call = call
-
-    async def __aenter__(self) -> None:
-        await self._governor.acquire(self._call)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._governor.release(self._call)
-
-
 class AdaptiveGovernor:
     """Answers ``Governor`` for one family of calls. Without a ``quota`` it paces nothing: slots and gate only."""
 
@@ -102,10 +84,7 @@ class AdaptiveGovernor:
         self._lines: dict[str, _Line] = {}
         self._turns: deque[_Line] = deque()
         self._opening = anyio.Lock()
-        self._keep_at = -math.inf
-
-    def permit(self, call: Call) -> AbstractAsyncContextManager[None]:
-        return _Permit(self, call)
+        self._keep_at = -math.inf if self._memory else math.inf
 
     def retry_wait(self, now: float) -> float:
         return self._budget.take(now)
@@ -124,12 +103,24 @@ class AdaptiveGovernor:
             slots=self._slots.limit,
         )
 
+    def admit(self, call: Call) -> bool:
+        """As ``acquire``, where there is nothing to wait for, to count or to keep."""
+        self._drain.check()
+        line = self._lines.get(call.model)
+        if line is None or line.day is not None or line.waiting or not self._slots.free():
+            return False
+        now = monotonic()
+        if now >= self._keep_at or line.lane.wait(now) > _TICK_SECONDS:
+            return False
+        self._start(line, call, now)
+        return True
+
     async def acquire(self, call: Call) -> None:
         """Wait for a slot, the gate and the pace, behind those who asked before."""
         self._drain.check()
         line = self._lines.get(call.model) or await self._open(call.model)
         now = monotonic()
-        if self._memory is not None and now >= self._keep_at:
+        if now >= self._keep_at:
             self._keep_at = now + KEEP_SECONDS
             await self.keep()
             now = monotonic()
@@ -142,7 +133,6 @@ class AdaptiveGovernor:
             raise StopEarly("the day's requests ([quota] rpd) are used up; run again after midnight Pacific time")
 
     def release(self, call: Call) -> None:
-        """``call`` is out no more."""
         self._slots.in_flight -= 1
         self._lines[call.model].charged.pop(call.subject, None)
         self._turns.rotate(-1)
