@@ -12,6 +12,10 @@ from anyio.lowlevel import checkpoint
 
 from pipeline.own_thread import OwnThread
 
+COMPANY_TURNS = 4
+"""Of the event loop. At thousands of items a second a commit that waits for so many takes a third more with it, which
+is 7 % of a run's processor; where nothing is at work they are over in 0.1 ms."""
+
 Operation = TypeVar("Operation")
 Result = TypeVar("Result")
 
@@ -22,6 +26,12 @@ class CommitTimeout(Exception):
 
 class CommitterClosed(Exception):
     """``submit`` after ``close``."""
+
+
+async def company() -> None:
+    """Let whoever is about to submit share the commit: its price is the hop to a thread and back."""
+    for _ in range(COMPANY_TURNS):
+        await checkpoint()
 
 
 class _Queued(NamedTuple, Generic[Operation, Result]):
@@ -93,7 +103,7 @@ class GroupCommit(Generic[Operation, Result]):
         with CancelScope(shield=True), closing(self._thread):
             while self._failure is None:
                 if self._queue:
-                    await checkpoint()  # whoever is about to submit shares the commit: its price is the hop
+                    await company()
                     await self._commit_queued()
                 elif self._closed:
                     return

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import anyio
 from anyio import CancelScope, WouldBlock, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
 
 from pipeline.errors import StopForHuman, StopRun
 from pipeline.events import ItemCommitted, Observer
+from pipeline.group_commit import company
 from pipeline.own_thread import OwnThread
 from pipeline.records import Outcome, ResultLine
 from pipeline.results.record import encode, line_of, mark_of
@@ -65,7 +65,7 @@ class ResultsRoom:
                 async for outcome in outcomes:
                     first = self._entry(outcome)
                     with CancelScope(shield=True):
-                        await checkpoint()  # whatever is about to come shares the commit: its price is the hop
+                        await company()
                     await self._take([first, *self._waiting(outcomes)])
             except get_cancelled_exc_class():
                 while batch := self._waiting(outcomes):
