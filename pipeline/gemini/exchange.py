@@ -27,7 +27,9 @@ class Exchange:
     """Over the connections of ``session``. Knows no proxies: calls that may need one are the session's to make."""
 
     def __init__(self, session: "aiohttp.ClientSession") -> None:
+        assert session.connector is not None  # noqa: S101 - the session is open
         self._session = session
+        self._connector = session.connector
         self._origins: dict[str, _Origin] = {}
 
     async def send(
@@ -42,7 +44,12 @@ class Exchange:
         """
         origin, target = self._found(url)
         request = _head(method, target, {**origin.headers, **headers}) + body
-        connection = await self._connected(origin.request, timeout)
+        try:
+            connection = await self._connector.connect(origin.request, [], timeout)
+        except TimeoutError as error:
+            from aiohttp import ConnectionTimeoutError
+
+            raise ConnectionTimeoutError from error
         try:
             reply = await _exchange(connection, request, timeout)
         except BaseException:
@@ -66,18 +73,6 @@ class Exchange:
         if origin is None:
             origin = self._origins[place] = _origin(self._session, place)
         return origin, target if target.startswith("/") else f"/{target}"
-
-    async def _connected(
-        self, request: "aiohttp.ClientRequest", timeout: "aiohttp.ClientTimeout"
-    ) -> "aiohttp.connector.Connection":
-        connector = self._session.connector
-        assert connector is not None  # noqa: S101 - the session is open
-        try:
-            return await connector.connect(request, [], timeout)
-        except TimeoutError as error:
-            from aiohttp import ConnectionTimeoutError
-
-            raise ConnectionTimeoutError from error
 
 
 class _Origin(NamedTuple):
@@ -142,7 +137,8 @@ async def read_capped(content: "aiohttp.StreamReader") -> bytes:
     """All of a reply's body. Raises ``TransportFault`` where it is longer than ``REPLY_BYTES_MAX``."""
     parts: list[bytes] = []
     size = 0
-    while part := await content.readany():
+    while not content.at_eof():
+        part = content.read_nowait() if content.is_eof() else await content.readany()
         size += len(part)
         if size > REPLY_BYTES_MAX:
             raise TransportFault(FaultKind.BODY_TOO_LARGE, f"more than {REPLY_BYTES_MAX} bytes")
