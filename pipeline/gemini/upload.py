@@ -139,7 +139,7 @@ class Upload:
 
     async def _send_chunk(self, url: str, chunk: Chunk) -> Reply:
         if self._source.whole is None:
-            await self._source.check()
+            self._source.check()
         headers = {**_IDENTITY, "X-Goog-Upload-Command": chunk.command, "X-Goog-Upload-Offset": str(chunk.offset)}
         reply = await self._transport.send(
             Call(
@@ -154,7 +154,7 @@ class Upload:
             )
         )
         if self._source.whole is None:
-            await self._source.check()
+            self._source.check()
         return reply
 
     async def _query(self, url: str) -> Standing | None:
