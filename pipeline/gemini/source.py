@@ -26,7 +26,8 @@ _CACHED_PIECE_BYTES = 120 * 1024
 """Just less than what glibc asks the system for anew each time: pages fresh from there are dearer than the copy."""
 
 _TURN_BYTES = 1024 * 1024
-"""After so much others have their turn: a fast network takes megabytes at once, and many files are on their way."""
+"""After so much the file is looked at, and others have their turn: a fast network takes megabytes at once, and many
+files are on their way."""
 
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _CLOSED = -1
@@ -92,12 +93,12 @@ class Source:
                 piece: bytes | bytearray | None = _read_cached(self._fd, at, min(_CACHED_PIECE_BYTES, end - at))
                 if piece is None:
                     piece = await _pread(self._fd, at, min(_PIECE_BYTES, end - at))
-                self.check()
                 if not piece:
                     raise _changed(self._media)
                 at += len(piece)
                 yield piece
                 if (at - offset) % _TURN_BYTES < len(piece):
+                    self.check()
                     await checkpoint()
 
         return stream

@@ -23,7 +23,7 @@ from pipeline.media.ahead import Ahead
 from pipeline.media.sniff import ACCEPTED_TYPES, HEAD_BYTES, sniff
 from pipeline.records import FileIdentity
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 512 * 1024
 CACHED_FILES: Final = 16_384
 LARGE_BYTES: Final = 1024 * 1024
 FRESH_NANOSECONDS: Final = 2_000_000_000
@@ -81,9 +81,10 @@ def identify(
     try:
         before = os.fstat(descriptor)
         _check_regular(before, shown)
-        head = os.read(descriptor, min(CHUNK_BYTES, before.st_size + 1))
-        mime_type = _accept(head, before, shown, max_bytes)
-        sha256 = _hash(descriptor, head, before.st_size, check_cancelled)
+        chunk = memoryview(bytearray(min(CHUNK_BYTES, before.st_size + 1)))
+        length = os.readv(descriptor, [chunk])
+        mime_type = _accept(bytes(chunk[: min(length, HEAD_BYTES)]), before, shown, max_bytes)
+        sha256 = _hash(descriptor, chunk, length, before.st_size, check_cancelled)
         identity = identity_of(before)
         if identity != identity_of(os.fstat(descriptor)):
             raise _failed("source_changed", f"{shown}: changed while it was read", retryable=True)
@@ -132,7 +133,7 @@ def _check_regular(status: os.stat_result, shown: str) -> None:
 
 def _accept(head: bytes, status: os.stat_result, shown: str, max_bytes: int) -> str:
     """The MIME type of a file that the API takes, by its first bytes. Raises ``ItemError`` where it does not."""
-    mime_type = sniff(head[:HEAD_BYTES])
+    mime_type = sniff(head)
     if mime_type is None:
         raise _failed("unsupported_type", f"{shown}: neither an image nor a video by its bytes")
     if mime_type not in ACCEPTED_TYPES:
@@ -142,14 +143,14 @@ def _accept(head: bytes, status: os.stat_result, shown: str, max_bytes: int) -> 
     return mime_type
 
 
-def _hash(descriptor: int, head: bytes, size_bytes: int, check_cancelled: Callable[[], None]) -> str:
-    """Over ``head``, which was asked for one byte more than ``size_bytes``, and whatever follows it."""
-    digest = hashlib.sha256(head)
+def _hash(descriptor: int, chunk: memoryview, length: int, size_bytes: int, check_cancelled: Callable[[], None]) -> str:
+    """Over the first ``length`` bytes, which lie in ``chunk`` already, and whatever follows them. Where the file is
+    smaller than a chunk, one byte more than its size was asked for."""
+    digest = hashlib.sha256(chunk[:length])
     check_cancelled()
-    if len(head) == size_bytes < CHUNK_BYTES:
+    if length == size_bytes < CHUNK_BYTES:
         return digest.hexdigest()  # its end was seen: a small file is one read
-    chunk = memoryview(bytearray(CHUNK_BYTES))  # again and again: fresh memory for each costs a fifth of the hashing
-    while length := os.readv(descriptor, [chunk]):
+    while length := os.readv(descriptor, [chunk]):  # the same memory: fresh pages cost a fifth of the hashing
         digest.update(chunk[:length])
         check_cancelled()
     return digest.hexdigest()
