@@ -75,8 +75,7 @@ class Source:
             return
         self.check()
         self._stat = os.fstat(self._fd)
-        if not self._is_as_identified():
-            await to_thread.run_sync(self.identify)
+        await self.identify()
 
     def body(self, offset: int, length: int) -> Body:
         """The bytes from ``offset``; those of a large file streamed anew each time they are sent.
@@ -115,15 +114,18 @@ class Source:
         self.whole = self._read(0, self.size_bytes)
         if not self._is_as_identified():
             self._check_hash(hashlib.sha256(self.whole))
+        self.close()
 
-    def identify(self) -> None:
+    async def identify(self) -> None:
         """Raises ``ItemError`` unless the bytes are those that the medium was identified by.
 
         A file that was only touched since is read once more, for its bytes decide.
         """
         self._check_regular()
-        if self._is_as_identified():
-            return
+        if not self._is_as_identified():
+            await to_thread.run_sync(self._read_again)
+
+    def _read_again(self) -> None:
         digest = hashlib.sha256()
         for start in range(0, self.size_bytes, _PIECE_BYTES):
             digest.update(self._read(start, min(_PIECE_BYTES, self.size_bytes - start)))
@@ -174,18 +176,14 @@ def _read_cached(fd: int, offset: int, length: int) -> bytearray | None:
 
 async def open_source(media: Media) -> Source:
     """Open ``media``, which must still be what it was; to be closed. Raises ``ItemError`` (source_changed)."""
-    return _prepare(media) if media.size_bytes <= TINY_BYTES else await to_thread.run_sync(_prepare, media)
-
-
-def _prepare(media: Media) -> Source:
-    """All that is to be done before anything is sent, in one go: thread hops cost more than reading a small file."""
     source = Source(_open(media), media)
     try:
-        if media.size_bytes <= SMALL_BYTES:
-            source.hold()
-            source.close()
+        if media.size_bytes > SMALL_BYTES:
+            await source.identify()
+        elif media.size_bytes > TINY_BYTES:
+            await to_thread.run_sync(source.hold)
         else:
-            source.identify()
+            source.hold()
     except BaseException:
         source.close()
         raise
