@@ -36,7 +36,7 @@ ITEMS_WAITING_FOR_UPLOAD = 512
 MEDIA_WAITING_FOR_UPLOAD = 16_384
 """Media of these items, and of one more: a series of thousands takes as much memory as thousands of items."""
 
-BYTES_WAITING_FOR_UPLOAD = 256 * 1024 * 1024
+BYTES_WAITING_FOR_UPLOAD = 64 * 1024 * 1024
 """Bytes of these media, and of one more item's. They have been hashed: who hashes far ahead takes the processor from
 what is sent, and the system may have forgotten what it read when its turn to be sent comes."""
 
