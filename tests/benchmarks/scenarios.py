@@ -281,7 +281,7 @@ def shared_quota(form: Form) -> Outcome:
     quota = Quota(requests_per_minute=PACED_RPM, window="token_bucket", burst=50)
     service = Service(generate=FAST, quota=quota, others_rpm=200.0)
     title = "Token bucket of 600 a minute, burst 50, of which others use 200."
-    return paced(form, "shared_quota", title, service, 500 if form.quick else 1600, least_goodput=0.90)
+    return paced(form, "shared_quota", title, service, 500 if form.quick else 2400, least_goodput=0.90)
 
 
 def million_rows(form: Form) -> Outcome:
