@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import ItemError
 from pipeline.ledger.memory import MemoryLedger
 from pipeline.media import identify as module
-from pipeline.media.ahead import FILES_AHEAD, Ahead
+from pipeline.media.ahead import FILES_AHEAD, NICENESS, Ahead
 from pipeline.media.identify import LARGE_BYTES, Identifier, identify
 from pipeline.records import FileIdentity
 
@@ -261,3 +262,14 @@ def test_waiting_for_a_file_read_ahead_can_be_cancelled(tmp_path: Path) -> None:
         ahead.take("a")
     ahead.close()
     assert ahead.take("a") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one niceness")
+def test_who_reads_ahead_steps_back() -> None:
+    """Its threads, and no others: the event loop's thread keeps its place."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    ahead = Ahead(lambda *_: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), check_cancelled=lambda: None)
+    ahead.begin("a", "a")
+    assert ahead.take("a") == min(before + NICENESS, 19)
+    ahead.close()
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
