@@ -2,12 +2,13 @@
 
 anyio's memory object streams yield at each ``send`` and ``receive``, and wake a sender for each item that is taken
 from a full one. Here nobody yields where there is room, or something to take: workers that await a call for each item
-are fair as they are. And senders that found a stream full are woken when half of it is free, all at once, for to be
-woken costs more than to put an item there.
+are fair as they are. And senders that found a stream full are woken when half of it is free, as many at once as there
+is room for: then whoever takes, and who puts, go on for a while without each other.
 """
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -47,83 +48,107 @@ class Fill(NamedTuple):
 
 
 class Stream(Generic[Item]):
-    """What lies between the ends, and who waits there; used through its ends only."""
+    """What lies between the ends, and who waits there; used through its ends only.
 
-    __slots__ = ("_receivers_waiting", "_senders_waiting", "capacity", "items", "receivers", "senders")
+    Who waits for room is woken in turn, and has its place kept: nobody is quicker, or woken in vain.
+    """
 
     def __init__(self, capacity: int) -> None:
-        """At most ``capacity`` items lie there, of which there must be one."""
-        self.capacity = capacity
+        """At most ``capacity`` items lie there, at least one."""
+        assert capacity >= 1  # noqa: S101 - else nothing would ever get through
+        self._capacity = capacity
         self.items: deque[Item] = deque()
         self.senders = self.receivers = 0
         self._senders_waiting: deque[asyncio.Future[None]] = deque()
         self._receivers_waiting: deque[asyncio.Future[None]] = deque()
+        self._places_kept = 0
+        """For senders that have been woken and have not gone on yet."""
 
     def ends(self) -> "tuple[Sender[Item], Receiver[Item]]":
         """The first two ends, each to be closed."""
         return Sender(self), Receiver(self)
 
     def fill(self) -> Fill:
+        """How full it is."""
         return Fill(
             len(self.items), self.senders, len(self._senders_waiting), self.receivers, len(self._receivers_waiting)
         )
 
-    def put(self, item: Item) -> bool:
-        """Put it there if there is room; whoever waits for it must look for himself, for others may be quicker."""
-        if len(self.items) >= self.capacity:
-            return False
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may put something there without waiting: nobody has waited for longer."""
+        return not self._senders_waiting and self._room > 0
+
+    def put(self, item: Item) -> None:
+        """Put it there; to be asked only where there is room, or a place was kept."""
         self.items.append(item)
-        if self._receivers_waiting:
-            _wake_one(self._receivers_waiting)
-        return True
+        _wake_one(self._receivers_waiting)
 
     def take(self) -> Item:
         """Take what was put there first. Raises ``IndexError`` where there is nothing."""
         item = self.items.popleft()
-        if self._senders_waiting and len(self.items) <= self.capacity // 2:
-            self.wake_senders()
+        if self._senders_waiting and len(self.items) <= self._capacity // 2:
+            self._wake_senders(self._room)
         return item
 
-    async def room(self) -> None:
-        """Wait until there may be room."""
-        await _wait(self._senders_waiting)
+    async def place(self) -> None:
+        """Wait until there is room, which is then kept for who has waited."""
+        future = asyncio.get_running_loop().create_future()
+        self._senders_waiting.append(future)
+        try:
+            await future
+        except BaseException:
+            if future.cancelled():
+                _forget(future, self._senders_waiting)
+            else:  # it was woken just now, and cancelled before it could go on
+                self._places_kept -= 1
+                self._wake_senders(self._room)
+            raise
+        self._places_kept -= 1
 
     async def something(self) -> None:
-        """Wait until there may be something to take."""
+        """Wait until there may be something to take: others may be quicker."""
+        future = asyncio.get_running_loop().create_future()
+        self._receivers_waiting.append(future)
         try:
-            await _wait(self._receivers_waiting)
+            await future
         except BaseException:
-            if self.items:
-                _wake_one(self._receivers_waiting)  # it may have been meant for who was cancelled just now
+            if future.cancelled():
+                _forget(future, self._receivers_waiting)
+            elif self.items:  # one of them was meant for who was cancelled just now
+                _wake_one(self._receivers_waiting)
             raise
 
-    def wake_senders(self) -> None:
-        while self._senders_waiting:
-            _wake_one(self._senders_waiting)
+    def end(self) -> None:
+        """Nobody puts, or nobody takes, anything there any more: whoever waits must hear of it."""
+        self._wake_senders(len(self._senders_waiting))
+        while _wake_one(self._receivers_waiting):
+            pass
 
-    def wake_receivers(self) -> None:
-        while self._receivers_waiting:
-            _wake_one(self._receivers_waiting)
+    @property
+    def _room(self) -> int:
+        return self._capacity - len(self.items) - self._places_kept
 
-
-async def _wait(waiting: "deque[asyncio.Future[None]]") -> None:
-    future = asyncio.get_running_loop().create_future()
-    waiting.append(future)
-    try:
-        await future
-    except BaseException:
-        if future in waiting:
-            waiting.remove(future)
-        raise
+    def _wake_senders(self, most: int) -> None:
+        for _ in range(most):
+            if not _wake_one(self._senders_waiting):
+                return
+            self._places_kept += 1
 
 
-def _wake_one(waiting: "deque[asyncio.Future[None]]") -> None:
-    """The one that has waited longest, if he does still."""
+def _forget(future: "asyncio.Future[None]", waiting: "deque[asyncio.Future[None]]") -> None:
+    with suppress(ValueError):  # it was passed over already
+        waiting.remove(future)
+
+
+def _wake_one(waiting: "deque[asyncio.Future[None]]") -> bool:
+    """The one that has waited longest and does still; tells whether there was one."""
     while waiting:
         future = waiting.popleft()
-        if not future.done():
+        if not future.done():  # else it was cancelled
             future.set_result(None)
-            return
+            return True
+    return False
 
 
 class Sender(Generic[Item]):
@@ -137,16 +162,23 @@ class Sender(Generic[Item]):
     async def send(self, item: Item) -> None:
         """Put ``item`` there; waits only where there is no room. Raises ``BrokenResourceError`` if nobody will take it,
         and ``ClosedResourceError`` if this end is closed."""
-        while not self._put(item):
-            await self._stream.room()
+        self._check()
+        if not self._stream.has_room:
+            await self._stream.place()
+            self._check()
+        self._stream.put(item)
 
     def send_nowait(self, item: Item) -> None:
         """As ``send``, but raises ``WouldBlock`` where there is no room."""
-        if not self._put(item):
+        self._check()
+        if not self._stream.has_room:
             raise WouldBlock
+        self._stream.put(item)
 
     def clone(self) -> Self:
         """One more such end."""
+        if self._closed:
+            raise ClosedResourceError
         return type(self)(self._stream)
 
     def keeping(self) -> "KeepingSender[Item]":
@@ -164,7 +196,7 @@ class Sender(Generic[Item]):
             self._closed = True
             self._stream.senders -= 1
             if not self._stream.senders:
-                self._stream.wake_receivers()
+                self._stream.end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,12 +206,11 @@ class Sender(Generic[Item]):
     ) -> None:
         self.close()
 
-    def _put(self, item: Item) -> bool:
+    def _check(self) -> None:
         if self._closed:
             raise ClosedResourceError
         if not self._stream.receivers:
             raise BrokenResourceError
-        return self._stream.put(item)
 
 
 class KeepingSender(Sender[Item]):
@@ -187,7 +218,9 @@ class KeepingSender(Sender[Item]):
 
     async def send(self, item: Item) -> None:
         """Put ``item`` there, come what may."""
-        if not self._put(item):
+        if self._stream.has_room:
+            await super().send(item)
+        else:
             with CancelScope(shield=True):
                 await super().send(item)
 
@@ -213,12 +246,16 @@ class Receiver(Generic[Item]):
 
     def receive_nowait(self) -> Item:
         """What can be had at once. Raises ``WouldBlock`` where there is nothing."""
+        if self._closed:
+            raise ClosedResourceError
         if not self._stream.items:
             raise WouldBlock
         return self._stream.take()
 
     def clone(self) -> "Receiver[Item]":
         """One more such end."""
+        if self._closed:
+            raise ClosedResourceError
         return Receiver(self._stream)
 
     @property
@@ -232,7 +269,7 @@ class Receiver(Generic[Item]):
             self._closed = True
             self._stream.receivers -= 1
             if not self._stream.receivers:
-                self._stream.wake_senders()
+                self._stream.end()
 
     async def __aenter__(self) -> Self:
         return self

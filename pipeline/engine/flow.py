@@ -36,10 +36,6 @@ ITEMS_WAITING_FOR_UPLOAD = 512
 MEDIA_WAITING_FOR_UPLOAD = 16_384
 """Media of these items, and of one more: a series of thousands takes as much memory as thousands of items."""
 
-BYTES_WAITING_FOR_UPLOAD = 64 * 1024 * 1024
-"""Bytes of these media, and of one more item's. They have been hashed: who hashes far ahead takes the processor from
-what is sent, and the system may have forgotten what it read when its turn to be sent comes."""
-
 ITEMS_PER_UPLOAD_LANE = 2
 """Items in the upload room for each file that travels: one travels while another claims its space."""
 
@@ -92,7 +88,7 @@ class Flow:
             keepers.start_soon(self._kept_up, rooms.retention.run)
             keepers.start_soon(self._kept_up, rooms.activation.run)
             try:
-                outcomes, committing = Stream[Outcome](BUFFERED_ITEMS).ends()
+                outcomes, committing = Stream[Outcome](max(BUFFERED_ITEMS, self._generation_workers)).ends()
                 async with anyio.create_task_group() as results:
                     results.start_soon(rooms.results.run, committing)
                     async with outcomes:
@@ -159,7 +155,7 @@ class Flow:
                 intake.start_soon(worker, activating.clone(), self._rooms.activation.handle, ready.clone())
 
             crew = Crew(hire, ITEMS_WAITING_FOR_ACTIVE)
-            series = MediaBound(MEDIA_WAITING_FOR_UPLOAD, BYTES_WAITING_FOR_UPLOAD)
+            series = MediaBound(MEDIA_WAITING_FOR_UPLOAD)
 
             def handle_travelling(item: Item) -> Awaitable[Uploaded]:
                 series.left(item)
@@ -195,30 +191,23 @@ class Crew:
 
 
 class MediaBound:
-    """Bounds the media of the items in a stream, and their bytes; the stream itself counts items only."""
+    """Bounds the media of the items in a stream, which itself counts items only."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
+    def __init__(self, most: int) -> None:
         self._free = most
-        self._free_bytes = most_bytes
         self._freed = anyio.Event()
 
     async def enter(self, item: Item) -> None:
         """Wait until there is room for any; what ``item`` has more than that is let in."""
-        while self._free <= 0 or self._free_bytes <= 0:
+        while self._free <= 0:
             self._freed = anyio.Event()
             await self._freed.wait()
         self._free -= len(item.media)
-        self._free_bytes -= _size_bytes(item)
 
     def left(self, item: Item) -> None:
         """``item`` was taken out of the stream."""
         self._free += len(item.media)
-        self._free_bytes += _size_bytes(item)
         self._freed.set()
-
-
-def _size_bytes(item: Item) -> int:
-    return sum(media.size_bytes for media in item.media)
 
 
 class Fork:

@@ -168,8 +168,8 @@ class RetryingTransport:
         while True:
             if self._health.in_trouble:
                 await self._await_health(call)
-            if self._governor.admit(call):
-                return
+            if self._governor.acquire_nowait(call):
+                return  # health can't have changed meanwhile
             await self._governor.acquire(call)
             is_held = self._health.in_trouble and self._health.admit(call.subject, monotonic()) > 0
             if not is_held and not self._drain.begun:

@@ -75,7 +75,8 @@ class Source:
             return
         self.check()
         self._stat = os.fstat(self._fd)
-        await self.identify()
+        if not self._is_as_identified():
+            await to_thread.run_sync(self.identify)
 
     def body(self, offset: int, length: int) -> Body:
         """The bytes from ``offset``; those of a large file streamed anew each time they are sent.
@@ -95,9 +96,11 @@ class Source:
                 if not piece:
                     raise _changed(self._media)
                 at += len(piece)
-                yield piece
-                if (at - offset) % _TURN_BYTES < len(piece):
+                is_turn = at == end or (at - offset) % _TURN_BYTES < len(piece)
+                if is_turn:
                     self.check()
+                yield piece
+                if is_turn:
                     await checkpoint()
 
         return stream
@@ -114,18 +117,15 @@ class Source:
         self.whole = self._read(0, self.size_bytes)
         if not self._is_as_identified():
             self._check_hash(hashlib.sha256(self.whole))
-        self.close()
 
-    async def identify(self) -> None:
+    def identify(self) -> None:
         """Raises ``ItemError`` unless the bytes are those that the medium was identified by.
 
         A file that was only touched since is read once more, for its bytes decide.
         """
         self._check_regular()
-        if not self._is_as_identified():
-            await to_thread.run_sync(self._read_again)
-
-    def _read_again(self) -> None:
+        if self._is_as_identified():
+            return
         digest = hashlib.sha256()
         for start in range(0, self.size_bytes, _PIECE_BYTES):
             digest.update(self._read(start, min(_PIECE_BYTES, self.size_bytes - start)))
@@ -176,14 +176,18 @@ def _read_cached(fd: int, offset: int, length: int) -> bytearray | None:
 
 async def open_source(media: Media) -> Source:
     """Open ``media``, which must still be what it was; to be closed. Raises ``ItemError`` (source_changed)."""
+    return _prepare(media) if media.size_bytes <= TINY_BYTES else await to_thread.run_sync(_prepare, media)
+
+
+def _prepare(media: Media) -> Source:
+    """All that is to be done before anything is sent, in one go: thread hops cost more than reading a small file."""
     source = Source(_open(media), media)
     try:
-        if media.size_bytes > SMALL_BYTES:
-            await source.identify()
-        elif media.size_bytes > TINY_BYTES:
-            await to_thread.run_sync(source.hold)
-        else:
+        if media.size_bytes <= SMALL_BYTES:
             source.hold()
+            source.close()
+        else:
+            source.identify()
     except BaseException:
         source.close()
         raise

@@ -150,8 +150,11 @@ def _hash(descriptor: int, chunk: memoryview, length: int, size_bytes: int, chec
     check_cancelled()
     if length == size_bytes < CHUNK_BYTES:
         return digest.hexdigest()  # its end was seen: a small file is one read
-    while length := os.readv(descriptor, [chunk]):  # the same memory: fresh pages cost a fifth of the hashing
+    total_bytes = length
+    # The same memory: fresh pages cost a fifth of the hashing. What has grown meanwhile is not read to its new end.
+    while total_bytes <= size_bytes and (length := os.readv(descriptor, [chunk])):
         digest.update(chunk[:length])
+        total_bytes += length
         check_cancelled()
     return digest.hexdigest()
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import random
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import BrokenResourceError, ClosedResourceError, WouldBlock
 from hypothesis import given, settings
@@ -81,6 +83,55 @@ async def test_who_is_cancelled_while_being_woken_passes_it_on() -> None:
             await first
 
 
+async def test_who_waits_for_room_has_its_place_kept() -> None:
+    """Nobody who comes later is quicker, also before the one that was woken has gone on."""
+    sender, receiver = Stream[str](2).ends()
+    sender.send_nowait("a")
+    sender.send_nowait("b")
+    async with sender, receiver, asyncio.timeout(5):
+        waiting = asyncio.create_task(sender.send("c"))
+        await anyio.wait_all_tasks_blocked()
+        assert receiver.receive_nowait() == "a"
+        with pytest.raises(WouldBlock):
+            sender.send_nowait("d")
+        await waiting
+        assert [receiver.receive_nowait() for _ in range(2)] == ["b", "c"]
+
+
+async def test_a_sender_that_is_cancelled_while_being_woken_passes_its_place_on() -> None:
+    sender, receiver = Stream[str](1).ends()
+    sender.send_nowait("a")
+    async with sender, receiver, asyncio.timeout(5):
+        first = asyncio.create_task(sender.send("b"))
+        await anyio.wait_all_tasks_blocked()
+        second = asyncio.create_task(sender.send("c"))
+        await anyio.wait_all_tasks_blocked()
+        assert receiver.receive_nowait() == "a"
+        first.cancel()
+        await second
+        assert receiver.receive_nowait() == "c"
+        assert receiver.fill == (0, 1, 0, 1, 0)
+        sender.send_nowait("d")
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_no_more_senders_are_woken_than_there_is_room_for() -> None:
+    """Also where takes follow one another before the woken ones go on."""
+    sender, receiver = Stream[int](8).ends()
+    async with sender, receiver:
+        waiting = [asyncio.create_task(sender.send(number)) for number in range(108)]
+        await anyio.wait_all_tasks_blocked()
+        assert receiver.fill == (8, 1, 100, 1, 0)
+        assert [receiver.receive_nowait() for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+        assert receiver.fill == (2, 1, 94, 1, 0)
+        await anyio.wait_all_tasks_blocked()
+        assert receiver.fill == (8, 1, 94, 1, 0)
+        for number in range(6, 108):
+            assert await anext(receiver) == number
+        await asyncio.gather(*waiting)
+
+
 async def test_who_is_cancelled_while_waiting_leaves_no_trace() -> None:
     sender, receiver = Stream[int](1).ends()
     async with sender, receiver:
@@ -150,3 +201,43 @@ async def test_what_is_paid_for_is_put_although_its_sender_is_cancelled() -> Non
             tasks.cancel_scope.cancel()
         sender.close()
     assert taken == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whoever_is_cut_off_loses_nothing(seed: int) -> None:
+    """Senders and receivers that give up at any moment, and receivers that leave: each item put is taken once."""
+    chance = random.Random(seed)
+    sender, receiver = Stream[int](chance.randint(1, 5)).ends()
+    put: list[int] = []
+    taken: list[int] = []
+    numbers = itertools.count()
+
+    async def send(end: Sender[int]) -> None:
+        async with end:
+            for _ in range(chance.randint(0, 30)):
+                item = next(numbers)
+                with anyio.move_on_after(chance.choice([0, 0.0001, 5])):
+                    await end.send(item)
+                    put.append(item)
+                await anyio.lowlevel.checkpoint()
+
+    async def take(end: Receiver[int], leaves_after_seconds: float) -> None:
+        async with end:
+            with anyio.move_on_after(leaves_after_seconds):
+                while True:
+                    try:
+                        with anyio.move_on_after(chance.choice([0, 0.0001, 5])):
+                            taken.append(await anext(end))
+                    except StopAsyncIteration:
+                        return
+                    await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, sender, receiver:
+            for end in (sender.clone(), sender.keeping(), sender.clone()):
+                tasks.start_soon(send, end)
+            for seconds in (chance.random() * 0.001, 10, 10):
+                tasks.start_soon(take, receiver.clone(), seconds)
+            await anyio.lowlevel.checkpoint()
+    assert len(taken) == len(set(taken))
+    assert set(put) <= set(taken)

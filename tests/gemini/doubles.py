@@ -44,7 +44,7 @@ def virtually(scenario: Coroutine[Any, Any, T]) -> T:
 @asynccontextmanager
 async def permit(governor: Governor, call: Call) -> AsyncIterator[None]:
     """A permit, as a caller takes it and gives it back."""
-    if not governor.admit(call):
+    if not governor.acquire_nowait(call):
         await governor.acquire(call)
     try:
         yield

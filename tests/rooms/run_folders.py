@@ -67,7 +67,7 @@ class Watcher:
 async def commit(folder: RunFolder, *outcomes: Outcome, backend: str = "gemini") -> Watcher:
     watcher = Watcher()
     room = ResultsRoom(folder, backend=backend, observer=watcher, on_committed=watcher.outcomes.append)
-    send, receive = Stream[Outcome](len(outcomes)).ends()
+    send, receive = Stream[Outcome](max(1, len(outcomes))).ends()
     for one in outcomes:
         send.send_nowait(one)
     send.close()

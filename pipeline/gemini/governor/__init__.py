@@ -9,7 +9,7 @@ from pipeline.gemini.signals import Verdict
 class Governor(Protocol):
     """Hands out permits and learns from how calls end. Every algorithm of pacing is one of these."""
 
-    def admit(self, call: Call) -> bool:
+    def acquire_nowait(self, call: Call) -> bool:
         """Give a permit at once, if that takes no waiting; tells whether it did. Raises ``Draining``."""
         ...
 

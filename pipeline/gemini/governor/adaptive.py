@@ -103,7 +103,7 @@ class AdaptiveGovernor:
             slots=self._slots.limit,
         )
 
-    def admit(self, call: Call) -> bool:
+    def acquire_nowait(self, call: Call) -> bool:
         """As ``acquire``, where there is nothing to wait for, to count or to keep."""
         self._drain.check()
         line = self._lines.get(call.model)
