@@ -24,15 +24,16 @@ class Bench:
         self.drain = Drain()
         self.seen = Recorder()
         self.book = IntentBook()
+        self.governor = AdaptiveGovernor(
+            concurrency=concurrency,
+            quota=QuotaSpec(**caps),
+            drain=self.drain,
+            observer=self.seen,
+            clock=SystemClock(),
+        )
         self.transport = RetryingTransport(
             JournalledTransport(self.service, self.book, SystemClock()),
-            governor=AdaptiveGovernor(
-                concurrency=concurrency,
-                quota=QuotaSpec(**caps),
-                drain=self.drain,
-                observer=self.seen,
-                clock=SystemClock(),
-            ),
+            governor=self.governor,
             key_check=KeyProbe(self.service, EndpointSpec()),
             attempts=attempts,
             patience=Patience(),
@@ -41,7 +42,7 @@ class Bench:
         )
 
     async def all(self, keys: list[str], call: Callable[[str], Call] = generate) -> dict[str, Reply | Exception]:
-        """Send a call for each key at once; what became of each."""
+        """Send a call for each key at once; what became of each. Whatever it was, no permit is held for it."""
         ends: dict[str, Reply | Exception] = {}
 
         async def one(key: str) -> None:
@@ -53,4 +54,5 @@ class Bench:
         async with anyio.create_task_group() as group:
             for key in keys:
                 group.start_soon(one, key)
+        assert self.governor.pressure().in_flight == 0
         return ends

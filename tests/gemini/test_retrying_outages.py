@@ -163,3 +163,42 @@ def test_the_noise_of_a_sound_service_waits_for_no_budget() -> None:
         assert max(waits) <= 1.0
 
     virtually(scenario())
+
+
+def test_an_outage_that_begins_while_calls_wait_holds_them_back() -> None:
+    """Those that waited for a slot when it began are not sent into it, and all are answered when it is over."""
+
+    async def scenario() -> None:
+        began = anyio.current_time()
+
+        async def slowly() -> Reply:
+            await anyio.sleep(1)
+            return OK if anyio.current_time() > began + 120 else UNAVAILABLE
+
+        bench = Bench(lambda _call, _n: slowly(), concurrency=16)
+        ends = await bench.all([f"k{n}" for n in range(60)])
+        assert all(isinstance(end, Reply) for end in ends.values())
+        assert len([at for at, _ in bench.service.calls if at <= began + 119]) < 60
+
+    virtually(scenario())
+
+
+@pytest.mark.parametrize("ending", ["the drain begins", "the day is used up"])
+def test_calls_that_wait_when_the_run_ends_are_not_sent(ending: str) -> None:
+    """They leave their line with the run's end, and leave nothing behind there."""
+
+    async def scenario() -> None:
+        async def slowly() -> Reply:
+            await anyio.sleep(1)
+            if ending == "the drain begins":
+                bench.drain.begin(143, "SIGTERM")
+            return OK
+
+        bench = Bench(lambda _call, _n: slowly(), concurrency=2, **({"rpd": 5} if "day" in ending else {}))
+        ends = await bench.all([f"k{n}" for n in range(9)])
+        sent = 5 if "day" in ending else 2
+        assert len(bench.service.calls) == sent
+        assert sum(isinstance(end, Reply) for end in ends.values()) == sent
+        assert {type(end) for end in ends.values()} <= {Reply, Draining, StopEarly}
+
+    virtually(scenario())

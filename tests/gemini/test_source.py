@@ -65,3 +65,37 @@ async def test_a_file_cut_while_it_is_sent_is_noticed(media: Media) -> None:
             await read(opened, 0, SIZE_BYTES)
     finally:
         opened.close()
+
+
+@pytest.mark.usefixtures("where")
+async def test_a_change_near_the_end_is_noticed_before_all_is_sent(media: Media) -> None:
+    """Else the service would finish a file that nobody knows of."""
+    opened = await open_source(media)
+    stream = opened.body(0, SIZE_BYTES)
+    assert callable(stream)
+    sent = 0
+    try:
+        with pytest.raises(ItemError, match="changed"):  # noqa: PT012
+            async for piece in stream():
+                sent += len(piece)
+                os.utime(media.location, ns=(1, sent if SIZE_BYTES - sent < 190_000 else media.identity.mtime_ns))
+    finally:
+        opened.close()
+    assert 0 < SIZE_BYTES - sent < SMALL_BYTES
+
+
+async def test_what_was_only_touched_is_sent_and_what_is_another_is_not(media: Media) -> None:
+    """Its bytes decide; and what has taken its place is neither waited for nor read."""
+    descriptors = len(os.listdir("/dev/fd"))
+    os.utime(media.location)
+    (await open_source(media)).close()
+    with open(media.location, "r+b") as file:
+        file.seek(SIZE_BYTES // 2)
+        file.write(b"other")
+    with pytest.raises(ItemError, match="changed"):
+        await open_source(media)
+    os.unlink(media.location)
+    os.mkfifo(media.location)
+    with pytest.raises(ItemError, match="changed"):
+        await open_source(media)
+    assert len(os.listdir("/dev/fd")) == descriptors
