@@ -135,6 +135,8 @@ def test_a_run_finds_the_same_with_it_and_without(
     process.expect(locations(folder))
     if trouble in ("none", "dies", "dies while it is asked"):
         come_up(process)
+    if trouble == "says rubbish":
+        assert process._look(10_000)  # it has been said before the first file is looked for
     if trouble == "dies while it is asked":
         process._ask()
     if trouble.startswith("dies"):
