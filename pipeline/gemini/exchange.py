@@ -7,7 +7,7 @@ the same, and so is what goes over the wire, but for the order of the headers.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.gemini.wire import FaultKind, TransportFault
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 """Longest reply that is read, counted after decompression."""
+
+Pieces = AsyncIterable[bytes | bytearray]
+Body = bytes | Pieces
+_Reply = tuple[int, Mapping[str, str], bytes]
 
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -33,17 +37,17 @@ class Exchange:
         self._origins: dict[str, _Origin] = {}
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: "aiohttp.ClientTimeout"
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body (at most ``REPLY_BYTES_MAX``) of the reply to a request that has all its body.
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, timeout: "aiohttp.ClientTimeout"
+    ) -> _Reply:
+        """Status, headers and body (at most ``REPLY_BYTES_MAX``) of the reply to a request.
 
-        ``headers`` tell the body's length. ``timeout`` bounds the connecting and the silence (``sock_connect``,
-        ``sock_read``). Raises aiohttp's errors as a session does, ``HttpProcessingError`` where the reply is no HTTP,
-        and ``TransportFault`` where it is too long. A call that is cancelled, or ends in an error, takes its
-        connection with it.
+        ``headers`` tell the body's length. ``timeout`` bounds the connecting and the silence after the request
+        (``sock_connect``, ``sock_read``). Raises aiohttp's errors as a session does, ``HttpProcessingError`` where the
+        reply is no HTTP, ``TransportFault`` where it is too long, and what a body in pieces raised. A call that is
+        cancelled, or ends in an error, takes its connection with it.
         """
         origin, target = self._found(url)
-        request = _head(method, target, {**origin.headers, **headers}) + body
+        request = _head(method, target, {**origin.headers, **headers})
         try:
             connection = await self._connector.connect(origin.request, [], timeout)
         except TimeoutError as error:
@@ -51,11 +55,15 @@ class Exchange:
 
             raise ConnectionTimeoutError from error
         try:
-            reply = await _exchange(connection, request, timeout)
+            if isinstance(body, bytes):
+                reply = await _exchange(connection, request + body, timeout)
+                is_sent = True
+            else:
+                reply, is_sent = await _exchange_in_pieces(connection, request, body, timeout)
         except BaseException:
             _cut(connection)
             raise
-        if _has_unsent(connection):  # the server answered before it had read all
+        if not is_sent or _has_unsent(connection):  # the server answered before it had read all
             _cut(connection)
         else:
             connection.release()
@@ -93,13 +101,56 @@ def _origin(session: "aiohttp.ClientSession", place: str) -> _Origin:
 
 async def _exchange(
     connection: "aiohttp.connector.Connection", request: bytes, timeout: "aiohttp.ClientTimeout"
-) -> tuple[int, Mapping[str, str], bytes]:
-    protocol, transport = connection.protocol, connection.transport
-    assert protocol is not None  # noqa: S101 - it was made, or found alive, just now
-    assert transport is not None  # noqa: S101 - so was this
+) -> _Reply:
+    protocol, transport = _ends(connection)
     protocol.set_response_params(read_until_eof=True, read_timeout=timeout.sock_read)
     transport.write(request)
     protocol.start_timeout()
+    return await _read(protocol)
+
+
+async def _exchange_in_pieces(
+    connection: "aiohttp.connector.Connection", head: bytes, body: Pieces, timeout: "aiohttp.ClientTimeout"
+) -> tuple[_Reply, bool]:
+    """The reply, which may come before all of the body was sent, and whether it was."""
+    protocol, transport = _ends(connection)
+    protocol.set_response_params(read_until_eof=True, read_timeout=timeout.sock_read)
+    transport.write(head)
+    sending = asyncio.ensure_future(_send_pieces(protocol, transport, body))
+    try:
+        reply = await _read(protocol)
+        return reply, sending.done()
+    finally:
+        if not sending.done():
+            sending.cancel()
+            await asyncio.wait([sending])
+
+
+async def _send_pieces(
+    protocol: "aiohttp.client_proto.ResponseHandler", transport: asyncio.WriteTransport, body: Pieces
+) -> None:
+    """Never raises: what goes wrong is told to whoever waits for the reply."""
+    try:
+        async for piece in body:
+            transport.write(piece)
+            await protocol._drain_helper()  # noqa: SLF001 - as aiohttp's own writers do
+    except Exception as error:  # noqa: BLE001
+        if protocol.exception() is None:  # else the connection has told why it broke
+            protocol.set_exception(error)
+    else:
+        protocol.start_timeout()
+
+
+def _ends(
+    connection: "aiohttp.connector.Connection",
+) -> tuple["aiohttp.client_proto.ResponseHandler", asyncio.WriteTransport]:
+    protocol, transport = connection.protocol, connection.transport
+    assert protocol is not None  # noqa: S101 - it was made, or found alive, just now
+    assert transport is not None  # noqa: S101 - so was this
+    return protocol, transport
+
+
+async def _read(protocol: "aiohttp.client_proto.ResponseHandler") -> _Reply:
     message, content = await protocol.read()
     while message.code < 200:
         message, content = await protocol.read()

@@ -36,7 +36,7 @@ class HttpTransport:
     def __init__(
         self, session: "aiohttp.ClientSession", *, base_url: str, key: str | None, direct: Exchange | None = None
     ) -> None:
-        """``direct`` makes the calls whose body is sent in one go; ``session`` the others, or all."""
+        """``direct`` makes the calls; ``session`` where there is none."""
         self._session = session
         self._direct = direct
         self._base_url = base_url
@@ -70,7 +70,7 @@ class HttpTransport:
         headers = self._headers(call)
         timeout = _timeout(call.total_seconds, call.idle_seconds)
         with self._limits.of(call.total_seconds):
-            if self._direct is not None and isinstance(body, bytes):
+            if self._direct is not None:
                 return self._redacted(*await self._direct.send(call.method, url, headers, body, timeout))
             async with self._session.request(
                 call.method, _encoded(url), headers=headers, data=body or None, timeout=timeout, allow_redirects=False

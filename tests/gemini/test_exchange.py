@@ -13,6 +13,7 @@ import aiohttp
 import anyio
 import pytest
 from aioresponses import aioresponses
+from msgspec import structs
 
 from pipeline.gemini.api import Call, Reply, Route
 from pipeline.gemini.exchange import Exchange
@@ -33,6 +34,18 @@ def call(body: bytes = b"{}", *, method: str = "POST", total_seconds: float = 5.
         total_seconds=total_seconds,
         **given,
     )
+
+
+def streamed(pieces: int, *, fails: Exception | None = None) -> Call:
+    """A call whose body comes in pieces of a megabyte, and may fail after the last of them."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(pieces):
+            yield bytes([number]) * 1_000_000
+        if fails:
+            raise fails
+
+    return structs.replace(call(), body=body, body_bytes=(pieces + bool(fails)) * 1_000_000)
 
 
 class Conversations:
@@ -97,10 +110,11 @@ CALLS = [
     call(b""),
     call(b"", method="GET"),
     call(b"", method="DELETE"),
+    streamed(3, fails=None),
 ]
 
 
-@pytest.mark.parametrize("one", CALLS, ids=["json", "octets", "empty", "get", "delete"])
+@pytest.mark.parametrize("one", CALLS, ids=["json", "octets", "empty", "get", "delete", "streamed"])
 async def test_the_same_goes_over_the_wire_as_a_session_would_send(one: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Request line, headers and body; only the order of the headers is free (RFC 9110 5.3)."""
     sent = []
@@ -213,6 +227,74 @@ async def test_answer_before_the_request_was_read_ends_the_connection() -> None:
             status, _, _ = await exchange.send("POST", f"{url}/x", headers, body, aiohttp.ClientTimeout())
             assert status == 413
     assert connections == 3
+
+
+async def test_one_connection_serves_bodies_in_pieces() -> None:
+    """All of a body has left before the next request does."""
+    async with conversations(always) as server, transport_to(server.url) as transport:
+        for pieces in (1, 7, 3):
+            assert (await transport.send(streamed(pieces))).body == b"{}"
+        assert server.connections == 1
+    assert [len(request.partition(b"\r\n\r\n")[2]) for request in server.requests] == [1_000_000, 7_000_000, 3_000_000]
+
+
+async def test_an_answer_before_all_pieces_were_sent_is_taken() -> None:
+    """The rest is not sent, and its connection serves nobody else."""
+    connections = 0
+
+    async def unread(stream: anyio.abc.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        async with stream:
+            await stream.receive(1000)
+            await stream.send(b"HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n")
+            await anyio.sleep_forever()
+
+    async with raw_listener(unread) as url, transport_to(url) as transport:
+        for number in (1, 2, 3):
+            assert (await transport.send(streamed(40))).status == 413
+            assert connections == number
+
+
+async def test_what_a_body_raises_is_raised_and_ends_the_connection() -> None:
+    """Nobody waits for an answer to half a request."""
+    async with conversations(always) as server, transport_to(server.url) as transport:
+        with anyio.fail_after(2), pytest.raises(LookupError, match="gone"):
+            await transport.send(streamed(2, fails=LookupError("gone")))
+        assert (await transport.send(call())).body == b"{}"
+        assert server.connections == 2
+
+
+async def test_a_connection_that_breaks_between_pieces_is_a_fault() -> None:
+    """Also where the server has taken no more for a while; the body may have been taken."""
+
+    async def breaks(stream: anyio.abc.SocketStream) -> None:
+        await stream.receive(1000)
+        await anyio.sleep(0.2)
+        await stream.aclose()
+
+    async with raw_listener(breaks) as url, transport_to(url) as transport:
+        with anyio.fail_after(3), pytest.raises(TransportFault) as caught:
+            await transport.send(streamed(40))
+    assert caught.value.kind in {FaultKind.DISCONNECTED, FaultKind.RESET}
+    assert caught.value.body_sent
+
+
+async def test_pieces_that_are_given_up_leave_nothing_behind() -> None:
+    """Their task ends with the call."""
+
+    async def still(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with raw_listener(still) as url, transport_to(url) as transport:
+        with anyio.move_on_after(0.2):
+            await transport.send(streamed(40))
+        with pytest.raises(TransportFault) as caught:
+            await transport.send(structs.replace(streamed(40), total_seconds=0.2))
+        await anyio.sleep(0.05)
+        assert not [task for task in asyncio.all_tasks() if "_send_pieces" in repr(task)]
+    assert caught.value.kind is FaultKind.TIMEOUT_TOTAL
 
 
 async def test_nobody_takes_the_connection() -> None:
