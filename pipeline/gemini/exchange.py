@@ -119,26 +119,34 @@ async def _exchange_in_pieces(
     sending = asyncio.ensure_future(_send_pieces(protocol, transport, body))
     try:
         reply = await _read(protocol)
-        return reply, sending.done()
     finally:
         if not sending.done():
             sending.cancel()
             await asyncio.wait([sending])
+    protocol.read_timeout = None  # the last piece may have set its timer after the reply had come
+    protocol.start_timeout()
+    return reply, not sending.cancelled() and sending.result()
 
 
 async def _send_pieces(
     protocol: "aiohttp.client_proto.ResponseHandler", transport: asyncio.WriteTransport, body: Pieces
-) -> None:
-    """Never raises: what goes wrong is told to whoever waits for the reply."""
+) -> bool:
+    """Whether all were sent; what goes wrong is told to whoever waits for the reply, and breaks the connection."""
     try:
         async for piece in body:
+            if transport.is_closing():
+                raise ConnectionResetError  # noqa: TRY301
             transport.write(piece)
             await protocol._drain_helper()  # noqa: SLF001 - as aiohttp's own writers do
-    except Exception as error:  # noqa: BLE001
-        if protocol.exception() is None:  # else the connection has told why it broke
+    except BaseException as error:
+        if isinstance(error, Exception) and protocol.exception() is None:  # else the connection has told why it broke
             protocol.set_exception(error)
-    else:
-        protocol.start_timeout()
+        transport.abort()
+        if not isinstance(error, Exception):
+            raise
+        return False
+    protocol.start_timeout()
+    return True
 
 
 def _ends(

@@ -168,6 +168,8 @@ class _BodyStream:
         try:
             async for piece in _pieces(body) if isinstance(body, bytes) else body():
                 missing -= len(piece)
+                if missing < 0:  # the server would take the rest for the next request
+                    break
                 yield piece
             if missing:
                 raise TransportFault(FaultKind.RESET, "the request's body is not as long as announced")  # noqa: TRY301

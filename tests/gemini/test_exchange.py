@@ -265,6 +265,34 @@ async def test_what_a_body_raises_is_raised_and_ends_the_connection() -> None:
         assert server.connections == 2
 
 
+async def test_no_more_than_was_announced_goes_out() -> None:
+    """The server would take the rest for the next request."""
+    async with conversations(always) as server, transport_to(server.url) as transport:
+        with pytest.raises(TransportFault, match="announced"):
+            await transport.send(structs.replace(streamed(2), body_bytes=1_500_000))
+        assert (await transport.send(call())).body == b"{}"
+    assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [b"{}"]
+
+
+async def test_a_body_that_is_cut_off_from_within_leaves_no_connection() -> None:
+    """As where the thread that reads it is shut down: the next request's head would become the rest of it."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        raise asyncio.CancelledError
+
+    async def at_once(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive(1000)
+            await anyio.sleep(0.1)
+            await stream.send(OK)
+            await anyio.sleep_forever()
+
+    async with raw_listener(at_once) as url, transport_to(url) as transport:
+        with anyio.fail_after(2), pytest.raises(TransportFault):
+            await transport.send(structs.replace(call(), body=body, body_bytes=5000))
+
+
 async def test_a_connection_that_breaks_between_pieces_is_a_fault() -> None:
     """Also where the server has taken no more for a while; the body may have been taken."""
 
