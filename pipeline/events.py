@@ -1,6 +1,6 @@
 """What can be observed of a run. An observer watches; it never acts and never raises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -144,6 +144,22 @@ class Observer(Protocol):
     def notify(self, event: Event) -> None:
         """Take notice of ``event``."""
         ...
+
+
+class Listening:
+    """The base of observers that hear of some kinds of events, each by a method of its own."""
+
+    def __init__(self, listeners: Mapping[type[Event], Listener]) -> None:
+        self._listeners = listeners
+
+    def listener(self, kind: type[Event]) -> Listener | None:
+        """What is to be told of events of this kind."""
+        return self._listeners.get(kind)
+
+    def notify(self, event: Event) -> None:
+        """Take notice of ``event``."""
+        if listener := self.listener(type(event)):
+            listener(event)
 
 
 class Observers:

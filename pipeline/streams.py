@@ -7,6 +7,7 @@ is room for: then whoever takes, and who puts, go on for a while without each ot
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from types import TracebackType
@@ -151,12 +152,47 @@ def _wake_one(waiting: "deque[asyncio.Future[None]]") -> bool:
     return False
 
 
-class Sender(Generic[Item]):
-    """An ``OwnedSink``: the end where things are put. The stream ends when all its senders are closed."""
+class _End(ABC, Generic[Item]):
+    """Closed once, or by leaving its context."""
 
     def __init__(self, stream: Stream[Item]) -> None:
         self._stream = stream
         self._closed = False
+
+    def clone(self) -> Self:
+        """One more such end."""
+        if self._closed:
+            raise ClosedResourceError
+        return type(self)(self._stream)
+
+    @property
+    def fill(self) -> Fill:
+        """How full the stream is."""
+        return self._stream.fill()
+
+    def close(self) -> None:
+        """Put, or take, nothing more."""
+        if not self._closed:
+            self._closed = True
+            self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _leave(self) -> None: ...
+
+
+class Sender(_End[Item]):
+    """An ``OwnedSink``: the end where things are put. The stream ends when all its senders are closed."""
+
+    def __init__(self, stream: Stream[Item]) -> None:
+        super().__init__(stream)
         stream.senders += 1
 
     async def send(self, item: Item) -> None:
@@ -175,36 +211,14 @@ class Sender(Generic[Item]):
             raise WouldBlock
         self._stream.put(item)
 
-    def clone(self) -> Self:
-        """One more such end."""
-        if self._closed:
-            raise ClosedResourceError
-        return type(self)(self._stream)
-
     def keeping(self) -> "KeepingSender[Item]":
         """One more end, for what must not be lost."""
         return KeepingSender(self._stream)
 
-    @property
-    def fill(self) -> Fill:
-        """How full the stream is."""
-        return self._stream.fill()
-
-    def close(self) -> None:
-        """Put nothing more."""
-        if not self._closed:
-            self._closed = True
-            self._stream.senders -= 1
-            if not self._stream.senders:
-                self._stream.end()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _leave(self) -> None:
+        self._stream.senders -= 1
+        if not self._stream.senders:
+            self._stream.end()
 
     def _check(self) -> None:
         if self._closed:
@@ -225,12 +239,11 @@ class KeepingSender(Sender[Item]):
                 await super().send(item)
 
 
-class Receiver(Generic[Item]):
+class Receiver(_End[Item]):
     """The end where things are taken out, each by one receiver: iterate over it until the stream ends."""
 
     def __init__(self, stream: Stream[Item]) -> None:
-        self._stream = stream
-        self._closed = False
+        super().__init__(stream)
         stream.receivers += 1
 
     def __aiter__(self) -> Self:
@@ -252,29 +265,7 @@ class Receiver(Generic[Item]):
             raise WouldBlock
         return self._stream.take()
 
-    def clone(self) -> "Receiver[Item]":
-        """One more such end."""
-        if self._closed:
-            raise ClosedResourceError
-        return Receiver(self._stream)
-
-    @property
-    def fill(self) -> Fill:
-        """How full the stream is."""
-        return self._stream.fill()
-
-    def close(self) -> None:
-        """Take nothing more."""
-        if not self._closed:
-            self._closed = True
-            self._stream.receivers -= 1
-            if not self._stream.receivers:
-                self._stream.end()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _leave(self) -> None:
+        self._stream.receivers -= 1
+        if not self._stream.receivers:
+            self._stream.end()

@@ -12,11 +12,10 @@ from pipeline.events import (
     CallEnded,
     CallSent,
     DrainBegan,
-    Event,
     GateClosed,
     ItemAdmitted,
     ItemCommitted,
-    Listener,
+    Listening,
     SourceRead,
     Warned,
 )
@@ -32,7 +31,7 @@ PLAIN_LINE_SECONDS: Final = 30.0
 """Where stderr is no terminal, one line this often."""
 
 
-class Progress:
+class Progress(Listening):
     """The observer that shows a person how far the run is."""
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -43,17 +42,19 @@ class Progress:
         self._to_do = self._done = self._failed = self._in_flight = self._tokens = self._bytes = 0
         self._said_at = time.monotonic()
         self._total_known = False
-        self._listeners: dict[type[Event], Listener] = {
-            ItemAdmitted: self._admitted,
-            ItemCommitted: self._committed,
-            CallSent: self._sent,
-            CallEnded: self._ended,
-            BytesUploaded: self._uploaded,
-            SourceRead: self._source_read,
-            Warned: self._told,
-            GateClosed: self._told,
-            DrainBegan: self._drain_began,
-        }
+        super().__init__(
+            {
+                ItemAdmitted: self._admitted,
+                ItemCommitted: self._committed,
+                CallSent: self._sent,
+                CallEnded: self._ended,
+                BytesUploaded: self._uploaded,
+                SourceRead: self._source_read,
+                Warned: self._told,
+                GateClosed: self._told,
+                DrainBegan: self._drain_began,
+            }
+        )
 
     def __enter__(self) -> Self:
         if self._terminal and not self._quiet:
@@ -68,15 +69,6 @@ class Progress:
         with self._lasting():
             if self._bar:
                 self._bar.close()
-
-    def listener(self, kind: type[Event]) -> Listener | None:
-        """What is to be told of events of this kind."""
-        return self._listeners.get(kind)
-
-    def notify(self, event: Event) -> None:
-        """Show ``event``."""
-        if listener := self.listener(type(event)):
-            listener(event)
 
     def _admitted(self, event: ItemAdmitted) -> None:
         self._to_do += event.decision in ("send", "rejected")

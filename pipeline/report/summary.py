@@ -12,10 +12,9 @@ from pipeline.events import (
     BytesUploaded,
     CallEnded,
     CallSent,
-    Event,
     ItemAdmitted,
     ItemCommitted,
-    Listener,
+    Listening,
     SourceRead,
 )
 from pipeline.gemini.api import Route
@@ -100,7 +99,7 @@ def nothing_done(*, exit_code: int, reason: str, source: str, at: str) -> Summar
     )
 
 
-class Counting:
+class Counting(Listening):
     """The observer that counts. Requests, retries and refusals (429) are those of generate calls.
 
     Of items that have a line, requests are their number and their retries: every call after an item's first.
@@ -117,23 +116,16 @@ class Counting:
         self.bytes_uploaded = 0
         self.usage = Usage()
         self.read_to_end = False
-        self._listeners: dict[type[Event], Listener] = {
-            ItemAdmitted: self._admitted,
-            ItemCommitted: self._committed,
-            CallSent: self._sent,
-            CallEnded: self._ended,
-            BytesUploaded: self._uploaded,
-            SourceRead: self._source_read,
-        }
-
-    def listener(self, kind: type[Event]) -> Listener | None:
-        """What is to be told of events of this kind."""
-        return self._listeners.get(kind)
-
-    def notify(self, event: Event) -> None:
-        """Count ``event``."""
-        if listener := self.listener(type(event)):
-            listener(event)
+        super().__init__(
+            {
+                ItemAdmitted: self._admitted,
+                ItemCommitted: self._committed,
+                CallSent: self._sent,
+                CallEnded: self._ended,
+                BytesUploaded: self._uploaded,
+                SourceRead: self._source_read,
+            }
+        )
 
     def _sent(self, event: CallSent) -> None:
         if event.route == Route.GENERATE:
