@@ -5,104 +5,20 @@ import gzip
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import anyio
 import pytest
 from aioresponses import aioresponses
-from msgspec import structs
 
-from pipeline.gemini.api import Call, Reply, Route
+from pipeline.gemini.api import Call, Reply
 from pipeline.gemini.exchange import Exchange
 from pipeline.gemini.transport import HttpTransport
 from pipeline.gemini.wire import FaultKind, TransportFault
 from tests.gemini.conftest import CANARY, raw_server, says, transport_to
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-def call(body: bytes = b"{}", *, method: str = "POST", total_seconds: float = 5.0, **given: object) -> Call:
-    return Call(
-        route=Route.GENERATE,
-        method=method,
-        path="v1beta/models/m:generateContent?x=1",
-        body=body,
-        body_bytes=len(body),
-        total_seconds=total_seconds,
-        **given,
-    )
-
-
-def streamed(pieces: int, *, fails: Exception | None = None) -> Call:
-    """A call whose body comes in pieces of a megabyte, and may fail after the last of them."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for number in range(pieces):
-            yield bytes([number]) * 1_000_000
-        if fails:
-            raise fails
-
-    return structs.replace(call(), body=body, body_bytes=(pieces + bool(fails)) * 1_000_000)
-
-
-class Conversations:
-    """A server that keeps its connections; ``answer`` is sent for each request, whole as far as its length goes."""
-
-    def __init__(self, answer: Callable[[int, anyio.abc.SocketStream], Awaitable[None]]) -> None:
-        self._answer = answer
-        self.connections = 0
-        self.requests: list[bytes] = []
-        self.ended = 0
-        self.url = ""
-
-    async def serve(self, stream: anyio.abc.SocketStream) -> None:
-        """One connection."""
-        self.connections += 1
-        received = b""
-        async with stream:
-            try:
-                while True:
-                    while b"\r\n\r\n" not in received:
-                        received += await stream.receive()
-                    head, _, received = received.partition(b"\r\n\r\n")
-                    lengths = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-                    length = int(lengths[0]) if lengths else 0
-                    while len(received) < length:
-                        received += await stream.receive()
-                    self.requests.append(head + b"\r\n\r\n" + received[:length])
-                    received = received[length:]
-                    await self._answer(len(self.requests), stream)
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self.ended += 1
-
-
-@asynccontextmanager
-async def conversations(
-    answer: Callable[[int, anyio.abc.SocketStream], Awaitable[None]],
-) -> AsyncIterator[Conversations]:
-    """Such a server on loopback for one test."""
-    server = Conversations(answer)
-    async with raw_listener(server.serve) as server.url:
-        yield server
-
-
-@asynccontextmanager
-async def raw_listener(serve: Callable[[anyio.abc.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
-    """Its URL; ``serve`` has every connection that is made."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, serve)
-        yield f"http://127.0.0.1:{port}"
-        group.cancel_scope.cancel()
-
-
-async def always(_number: int, stream: anyio.abc.SocketStream) -> None:
-    await stream.send(OK)
-
+from tests.gemini.conversations import OK, Unread, always, call, conversations, raw_listener, streamed
 
 CALLS = [
     call(headers={"Content-Type": "application/json"}),
@@ -209,120 +125,15 @@ async def test_call_that_is_given_up_takes_its_connection_with_it() -> None:
 
 async def test_answer_before_the_request_was_read_ends_the_connection() -> None:
     """What of the request has not left by then would stand before the next one."""
-    connections = 0
-
-    async def unread(stream: anyio.abc.SocketStream) -> None:
-        nonlocal connections
-        connections += 1
-        async with stream:
-            await stream.receive(1000)
-            await stream.send(b"HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n")
-            await anyio.sleep_forever()
-
+    server = Unread()
     body = b"x" * 32 * 1024 * 1024  # more than the system takes in
-    async with raw_listener(unread) as url, aiohttp.ClientSession() as session:
+    async with raw_listener(server.serve) as url, aiohttp.ClientSession() as session:
         exchange = Exchange(session)
         for _ in range(3):
             headers = {"Content-Length": str(len(body))}
             status, _, _ = await exchange.send("POST", f"{url}/x", headers, body, aiohttp.ClientTimeout())
             assert status == 413
-    assert connections == 3
-
-
-async def test_one_connection_serves_bodies_in_pieces() -> None:
-    """All of a body has left before the next request does."""
-    async with conversations(always) as server, transport_to(server.url) as transport:
-        for pieces in (1, 7, 3):
-            assert (await transport.send(streamed(pieces))).body == b"{}"
-        assert server.connections == 1
-    assert [len(request.partition(b"\r\n\r\n")[2]) for request in server.requests] == [1_000_000, 7_000_000, 3_000_000]
-
-
-async def test_an_answer_before_all_pieces_were_sent_is_taken() -> None:
-    """The rest is not sent, and its connection serves nobody else."""
-    connections = 0
-
-    async def unread(stream: anyio.abc.SocketStream) -> None:
-        nonlocal connections
-        connections += 1
-        async with stream:
-            await stream.receive(1000)
-            await stream.send(b"HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n")
-            await anyio.sleep_forever()
-
-    async with raw_listener(unread) as url, transport_to(url) as transport:
-        for number in (1, 2, 3):
-            assert (await transport.send(streamed(40))).status == 413
-            assert connections == number
-
-
-async def test_what_a_body_raises_is_raised_and_ends_the_connection() -> None:
-    """Nobody waits for an answer to half a request."""
-    async with conversations(always) as server, transport_to(server.url) as transport:
-        with anyio.fail_after(2), pytest.raises(LookupError, match="gone"):
-            await transport.send(streamed(2, fails=LookupError("gone")))
-        assert (await transport.send(call())).body == b"{}"
-        assert server.connections == 2
-
-
-async def test_no_more_than_was_announced_goes_out() -> None:
-    """The server would take the rest for the next request."""
-    async with conversations(always) as server, transport_to(server.url) as transport:
-        with pytest.raises(TransportFault, match="announced"):
-            await transport.send(structs.replace(streamed(2), body_bytes=1_500_000))
-        assert (await transport.send(call())).body == b"{}"
-    assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [b"{}"]
-
-
-async def test_a_body_that_is_cut_off_from_within_leaves_no_connection() -> None:
-    """As where the thread that reads it is shut down: the next request's head would become the rest of it."""
-
-    async def body() -> AsyncIterator[bytes]:
-        yield b"x" * 1000
-        raise asyncio.CancelledError
-
-    async def at_once(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            await stream.receive(1000)
-            await anyio.sleep(0.1)
-            await stream.send(OK)
-            await anyio.sleep_forever()
-
-    async with raw_listener(at_once) as url, transport_to(url) as transport:
-        with anyio.fail_after(2), pytest.raises(TransportFault):
-            await transport.send(structs.replace(call(), body=body, body_bytes=5000))
-
-
-async def test_a_connection_that_breaks_between_pieces_is_a_fault() -> None:
-    """Also where the server has taken no more for a while; the body may have been taken."""
-
-    async def breaks(stream: anyio.abc.SocketStream) -> None:
-        await stream.receive(1000)
-        await anyio.sleep(0.2)
-        await stream.aclose()
-
-    async with raw_listener(breaks) as url, transport_to(url) as transport:
-        with anyio.fail_after(3), pytest.raises(TransportFault) as caught:
-            await transport.send(streamed(40))
-    assert caught.value.kind in {FaultKind.DISCONNECTED, FaultKind.RESET}
-    assert caught.value.body_sent
-
-
-async def test_pieces_that_are_given_up_leave_nothing_behind() -> None:
-    """Their task ends with the call."""
-
-    async def still(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            await anyio.sleep_forever()
-
-    async with raw_listener(still) as url, transport_to(url) as transport:
-        with anyio.move_on_after(0.2):
-            await transport.send(streamed(40))
-        with pytest.raises(TransportFault) as caught:
-            await transport.send(structs.replace(streamed(40), total_seconds=0.2))
-        await anyio.sleep(0.05)
-        assert not [task for task in asyncio.all_tasks() if "_send_pieces" in repr(task)]
-    assert caught.value.kind is FaultKind.TIMEOUT_TOTAL
+    assert server.connections == 3
 
 
 async def test_nobody_takes_the_connection() -> None:
